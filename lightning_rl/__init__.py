@@ -1,0 +1,29 @@
+"""Learn, teach and do reinforcement learning with Lightning: `trainer.fit(agent, env)`."""
+
+from importlib.metadata import version
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.agents.ppo import PPOAgent, PPOConfig
+from lightning_rl.agents.reinforce import ReinforceAgent, ReinforceConfig
+from lightning_rl.buffers import RolloutBuffer
+from lightning_rl.callbacks import EnvStepProgressBar
+from lightning_rl.loader import EnvDataLoader, EvaluationResult, evaluate
+from lightning_rl.networks import ActorCriticNetwork
+from lightning_rl.trainer import AgentTrainer
+
+__version__ = version("lightning_rl")
+
+__all__ = [
+    "ActorCriticNetwork",
+    "AgentTrainer",
+    "EnvDataLoader",
+    "EnvStepProgressBar",
+    "EvaluationResult",
+    "LightningAgentModule",
+    "PPOAgent",
+    "PPOConfig",
+    "ReinforceAgent",
+    "ReinforceConfig",
+    "RolloutBuffer",
+    "evaluate",
+]

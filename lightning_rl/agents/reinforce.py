@@ -1,0 +1,105 @@
+"""REINFORCE, the smallest complete agent: read this one first.
+
+Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement
+learning", https://doi.org/10.1007/BF00992696. Make actions that were followed by a high return
+more likely:
+
+    ∇J = E[ Σ_t ∇ log π(a_t|s_t) (G_t - b(s_t)) ],   G_t = Σ_k γ^k r_{t+k}
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.buffers import select
+from lightning_rl.distributions import action_distribution
+from lightning_rl.errors import ConfigError
+from lightning_rl.functional import discounted_returns, normalize
+from lightning_rl.networks import ActorCriticNetwork
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """REINFORCE's settings."""
+
+    rollout_steps: int = 4096  # rows of a rollout, over all sub-environments
+    learning_rate: float = 1e-2
+    gamma: float = 0.99  # discount factor
+    baseline: bool = True  # subtract a learned value b(s): same mean, less variance
+
+
+class ReinforceAgent(LightningAgentModule):
+    """REINFORCE: one policy-gradient step from each rollout, with or without a baseline.
+
+    The rows of episodes that did not end within the rollout are left out, because their return is
+    not known; so a rollout should hold several episodes of each sub-environment.
+
+    Args:
+        network: returns `(action parameters (B, P), values (B,))`. Default: `ActorCriticNetwork()`.
+        config: the settings.
+
+    Example:
+        >>> from lightning_rl import AgentTrainer
+        >>> trainer = AgentTrainer(max_env_steps=200_000)
+        >>> trainer.fit(ReinforceAgent(), "CartPole-v1")  # doctest: +SKIP
+    """
+
+    default_num_envs = 4
+
+    def __init__(
+        self,
+        network: nn.Module | None = None,
+        config: ReinforceConfig | dict[str, Any] = ReinforceConfig(),
+    ) -> None:
+        config = ReinforceConfig(**config) if isinstance(config, dict) else config
+        super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
+        self.save_hyperparameters({"config": asdict(config)})
+        self.config = config
+
+    def act(
+        self, observations: Any, deterministic: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Draw actions from the policy, or take the most likely ones."""
+        parameters, _ = self.network(observations)
+        distribution = action_distribution(parameters, self.action_space)
+        return (distribution.mode if deterministic else distribution.sample(self.generator)), {}
+
+    def sample(self) -> list[dict[str, Any]]:
+        """Give one batch: all rows whose episode has ended, with their returns G_t."""
+        data = self.replay_buffer.tensors(self.device)
+        flags = data["terminated"], data["truncated"]
+        returns = discounted_returns(data["rewards"], *flags, self.config.gamma)  # (T, N)
+        ended = flags[0] | flags[1]
+        known = ended.flip(0).cummax(0).values.flip(0)  # does the row's episode end further on?
+        if not known.any():
+            raise ConfigError(
+                f"no episode ended within {len(ended)} steps, so no return is known; expected "
+                "several. Use a larger rollout_steps, or fewer num_envs."
+            )
+        batch = self.replay_buffer.rows(self.device) | {"returns": returns.flatten()}
+        return [select(batch, (known & data["valid"]).flatten())]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Compute the policy-gradient loss, and the baseline's regression to the returns."""
+        parameters, values = self.network(batch["observations"])  # (B, P), (B,)
+        distribution = action_distribution(parameters, self.action_space)
+        advantages = batch["returns"]
+        value_loss = torch.zeros_like(values).mean()
+        if self.config.baseline:
+            advantages = advantages - values.detach()
+            value_loss = (values - batch["returns"]).square().mean()
+        log_probs = distribution.log_prob(batch["actions"])  # (B,)
+        policy_loss = -(log_probs * normalize(advantages)).mean()
+        entropy = distribution.entropy().mean()
+        loss = policy_loss + 0.5 * value_loss
+        return {"loss": loss, "policy_loss": policy_loss, "entropy": entropy.detach()}
+
+    def configure_optimizers(self) -> Any:
+        """Adam."""
+        return Adam(self.parameters(), self.config.learning_rate)

@@ -1,0 +1,339 @@
+"""Environments: vectorising what the user gave, stepping it, and keeping its episode statistics."""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import Space, spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from lightning_rl.errors import ConfigError, EnvError
+
+EnvLike = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
+Observation = NDArray[Any] | dict[str, NDArray[Any]]
+
+MAX_EVALUATION_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
+MAX_COPIES = 16  # copies of a Python environment are stepped one after the other
+
+
+def is_env(candidate: object) -> bool:
+    """Tell whether something can be trained on: an env, its name, its spec, or a maker of one."""
+    from_gymnasium = isinstance(candidate, str | EnvSpec | gym.Env | VectorEnv)
+    return from_gymnasium or (callable(candidate) and not hasattr(candidate, "__iter__"))
+
+
+def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
+    """Turn what the user gave into a vector environment.
+
+    A name or a spec is vectorised with `gymnasium.make_vec` (a native vector env where there is
+    one). A single environment is used as it is, as one sub-environment; a vector environment is
+    used as it is; a function is called: `num_envs` times if it makes single environments.
+
+    Args:
+        env: `"CartPole-v1"`, an `EnvSpec`, a `gymnasium.Env`, a `VectorEnv`, or a function.
+        num_envs: sub-environments to make, where the number is open.
+
+    Raises:
+        EnvError: if no environment has this name, or the function returns something else.
+        ConfigError: if `num_envs` is below 1, or the autoreset mode is DISABLED.
+
+    Example:
+        >>> make_vector_env("CartPole-v1", num_envs=8).num_envs
+        8
+    """
+    if num_envs < 1:
+        raise ConfigError(f"num_envs={num_envs}; expected at least 1 sub-environment.")
+    vector_env = _vectorize(env, num_envs)
+    mode = autoreset_mode(vector_env)
+    if mode == AutoresetMode.DISABLED:
+        raise ConfigError(
+            "the vector environment has AutoresetMode.DISABLED, so nobody resets ended episodes; "
+            "expected NEXT_STEP (Gymnasium's default) or SAME_STEP. Make it with "
+            "SyncVectorEnv(..., autoreset_mode=AutoresetMode.NEXT_STEP)."
+        )
+    return vector_env
+
+
+def autoreset_mode(env: VectorEnv) -> AutoresetMode:
+    """Read a vector environment's autoreset mode from its metadata (NEXT_STEP if it is silent)."""
+    return AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+
+
+def _vectorize(env: EnvLike, num_envs: int) -> VectorEnv:
+    if isinstance(env, VectorEnv):
+        return env
+    if isinstance(env, gym.Env):
+        return SyncVectorEnv([lambda: env])
+    if isinstance(env, str | EnvSpec):
+        return _make_vec(env, num_envs)
+    if not callable(env):
+        raise EnvError(
+            f"got {type(env).__name__}, which is not an environment; expected a name such as "
+            '"CartPole-v1", an EnvSpec, a gymnasium.Env, a VectorEnv, or a function that makes one.'
+        )
+    first = env()
+    if isinstance(first, VectorEnv):
+        return first
+    if not isinstance(first, gym.Env):
+        raise EnvError(
+            f"the function returned {type(first).__name__}; expected a gymnasium.Env or VectorEnv."
+        )
+    makers = [lambda: first, *[env] * (num_envs - 1)]
+    return SyncVectorEnv(makers)  # type: ignore[arg-type]
+
+
+def _make_vec(name: str | EnvSpec, num_envs: int) -> VectorEnv:
+    try:
+        return gym.make_vec(name, num_envs=num_envs)
+    except gym.error.Error as error:
+        raise EnvError(
+            f"no environment could be made from {name!r}: {error} "
+            "Give the name of a registered environment; gymnasium.pprint_registry() lists them."
+        ) from error
+
+
+def make_evaluation_env(env: EnvLike, episodes: int) -> VectorEnv:
+    """Make a separate environment like `env`; stepping it leaves `env` untouched.
+
+    Environments are deep-copied, so that what the user changed on them (`env.unwrapped.gravity`)
+    is evaluated too; where that fails, they are made again from their spec.
+
+    Args:
+        env: what `make_vector_env` takes.
+        episodes: how many episodes are to be played; it bounds the sub-environments made.
+
+    Raises:
+        EnvError: if the environment can neither be copied nor made again.
+    """
+    if isinstance(env, str | EnvSpec):
+        spec = gym.spec(env) if isinstance(env, str) and env in gym.registry else None
+        native = spec is not None and spec.vector_entry_point is not None
+        return make_vector_env(env, min(episodes, MAX_EVALUATION_ENVS if native else MAX_COPIES))
+    if isinstance(env, VectorEnv):
+        return make_vector_env(_copy(env), 1)
+    if isinstance(env, gym.Env):
+        copies = [_copy(env) for _ in range(min(episodes, MAX_COPIES))]
+        return SyncVectorEnv([lambda c=c: c for c in copies])  # type: ignore[misc]
+    return make_vector_env(env, min(episodes, MAX_COPIES))
+
+
+def _copy(env: Any) -> Any:
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:  # whatever an environment's parts raise when they are copied
+        if env.spec is None:
+            raise EnvError(
+                f"{env} can't be copied for evaluation ({error}) and has no spec to make it again "
+                "from. Pass a function that makes the environment instead of the environment."
+            ) from error
+    make = gym.make_vec if isinstance(env, VectorEnv) else gym.make
+    return make(env.spec)
+
+
+class Step(NamedTuple):
+    """What one step of N sub-environments returned."""
+
+    observations: Observation  # (N, ...) after the step; after the reset in SAME_STEP mode
+    rewards: NDArray[np.float32]  # (N,)
+    terminated: NDArray[np.bool_]  # (N,) the state was final: no bootstrap
+    truncated: NDArray[np.bool_]  # (N,) a limit cut the episode: bootstrap
+    valid: NDArray[np.bool_]  # (N,) False for reset rows, which are not env steps
+    final_observations: dict[int, Any]  # SAME_STEP only: env index -> last observation
+
+
+class Episodes(NamedTuple):
+    """Episodes that ended in one step: a row each."""
+
+    env_steps: int  # the runner's count when they ended
+    env_indices: NDArray[np.int64]
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+
+class EnvRunner:
+    """Steps a vector environment, marks reset rows and records episodes, whatever the mode.
+
+    In NEXT_STEP mode, the step after an episode's end ignores the action and returns the first
+    observation of the next episode: a *reset row*. It is marked invalid, and its action, reward
+    and flags mean nothing. The mark is carried from one rollout to the next.
+
+    Args:
+        env: the vector environment; it is reset by `reset`, never here.
+        on_episodes: called with the `Episodes` that ended, in every step where some did.
+
+    Attributes:
+        observations: (N, ...) what the next action answers.
+        env_steps: real transitions since the caller set it to 0, over all sub-environments.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        on_episodes: Callable[[Episodes], None] = lambda _: None,
+    ) -> None:
+        self.env = env
+        self.on_episodes = on_episodes
+        self.num_envs = env.num_envs
+        self.next_step_mode = autoreset_mode(env) == AutoresetMode.NEXT_STEP
+        self.env_steps = 0
+        self.num_calls = 0  # of `step`, since the last reset: the number an error names
+        self.observations: Observation = np.empty(0)
+        self._start_episodes()
+
+    def _start_episodes(self) -> None:
+        self.num_calls = 0
+        self.valid = np.ones(self.num_envs, dtype=np.bool_)  # is the next row an env step?
+        self.returns = np.zeros(self.num_envs, dtype=np.float64)
+        self.lengths = np.zeros(self.num_envs, dtype=np.int64)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Start a new episode everywhere; sub-environment i is seeded with `seed + i`."""
+        self.observations, _ = self.env.reset(seed=seed)
+        check_observations(self.observations, self.env.single_observation_space, self.num_envs)
+        self._start_episodes()
+
+    def step(self, actions: NDArray[Any]) -> Step:
+        """Make one step everywhere.
+
+        Raises:
+            EnvError: if the environment raises, or returns data of another shape or dtype.
+        """
+        self.num_calls += 1
+        try:
+            observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        except Exception as error:  # an environment is foreign code: any error gets an address
+            raise self._step_error(error) from error
+        check_observations(observations, self.env.single_observation_space, self.num_envs)
+        check_rewards(rewards, self.num_envs)
+        valid = self.valid
+        self.returns += rewards
+        self.lengths += 1
+        self.env_steps += self.num_envs
+        ended = terminated | truncated
+        if not valid.all():
+            ended = self._forget_reset_rows(valid, ended)
+        if ended.any():
+            self._end_episodes(ended)
+        self.valid = ~ended if self.next_step_mode else valid
+        self.observations = observations
+        final = {} if self.next_step_mode else final_observations(infos, ended)
+        return Step(observations, rewards, terminated, truncated, valid, final)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what must survive between rollouts: observations, running episodes, marks."""
+        names = ("observations", "valid", "returns", "lengths", "num_calls")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a saved runner was. The environment's own state is loaded apart from it."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _forget_reset_rows(
+        self, valid: NDArray[np.bool_], ended: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        self.returns[~valid] = 0.0
+        self.lengths[~valid] = 0
+        self.env_steps -= int((~valid).sum())
+        return ended & valid
+
+    def _end_episodes(self, ended: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(ended)
+        self.on_episodes(Episodes(self.env_steps, rows, self.returns[rows], self.lengths[rows]))
+        self.returns[ended] = 0.0
+        self.lengths[ended] = 0
+
+    def _step_error(self, error: Exception) -> EnvError:
+        return EnvError(
+            f"{_which_env(self.env, error)} raised {type(error).__name__} in step "
+            f"{self.num_calls}: {error}. "
+            "Nothing of this step was kept; the traceback above shows where it happened."
+        )
+
+
+def _which_env(env: VectorEnv, error: Exception) -> str:
+    """Name the sub-environment whose own frame is in the traceback."""
+    sub_envs = list(getattr(env.unwrapped, "envs", []))
+    if len(sub_envs) == 1:
+        return "sub-environment 0"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for index, sub_env in enumerate(sub_envs):
+            if frame.f_locals.get("self") is sub_env:
+                return f"sub-environment {index}"
+    return f"one of the {env.num_envs} sub-environments"
+
+
+def check_observations(observations: Any, space: Space, num_envs: int) -> None:
+    """Check shape and dtype of N observations against the space of one.
+
+    Raises:
+        EnvError: naming what differs.
+    """
+    if isinstance(space, spaces.Dict):
+        for key, part in space.items():
+            check_observations(observations[key], part, num_envs)
+        return
+    shape = (num_envs, *(space.shape or ()))
+    if not isinstance(observations, np.ndarray) or observations.shape != shape:
+        raise EnvError(
+            f"the environment returned observations of shape {np.shape(observations)}; expected "
+            f"{shape}: {num_envs} of {space}. Make `step` and `reset` return what the "
+            "observation space says."
+        )
+    if observations.dtype != space.dtype:
+        raise EnvError(
+            f"the environment returned observations of dtype {observations.dtype}; expected "
+            f"{space.dtype} as in {space}. Convert them, or declare the space with that dtype."
+        )
+
+
+def check_rewards(rewards: Any, num_envs: int) -> None:
+    """Check that there is one reward a sub-environment.
+
+    Raises:
+        EnvError: naming the shape that was returned.
+    """
+    if np.shape(rewards) != (num_envs,):
+        raise EnvError(
+            f"the environment returned rewards of shape {np.shape(rewards)}; expected "
+            f"({num_envs},): one number for each sub-environment."
+        )
+
+
+def final_observations(infos: dict[str, Any], ended: NDArray[np.bool_]) -> dict[int, Any]:
+    """Collect the true last observations that a SAME_STEP environment puts in its infos.
+
+    Raises:
+        EnvError: if an episode ended and the infos hold no `final_obs` for it.
+    """
+    if not ended.any():
+        return {}
+    if "final_obs" not in infos:
+        raise EnvError(
+            "an episode ended in SAME_STEP mode, but infos has no 'final_obs'; expected the last "
+            "observation there, as Gymnasium's vector environments give it."
+        )
+    return {int(i): infos["final_obs"][i] for i in np.flatnonzero(ended)}
+
+
+def to_env_actions(actions: NDArray[Any], space: Space) -> NDArray[Any]:
+    """Convert a policy's actions to what the environment takes.
+
+    Box actions are clipped to the bounds (the unclipped ones are what the policy is trained on);
+    integer actions are shifted by the space's `start`.
+    """
+    if isinstance(space, spaces.Box):
+        clipped: NDArray[Any] = np.clip(actions, space.low, space.high)
+        return clipped.astype(space.dtype, copy=False)
+    if (isinstance(space, spaces.Discrete) and space.start != 0) or isinstance(
+        space, spaces.MultiDiscrete
+    ):
+        actions = actions + space.start
+    return actions if actions.dtype == space.dtype else actions.astype(space.dtype)

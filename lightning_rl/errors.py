@@ -1,0 +1,31 @@
+"""Typed errors. Every message says what was got, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class LightningRLError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ShapeError(LightningRLError, ValueError):
+    """A tensor or array has another shape than the contract says."""
+
+
+class SpaceError(LightningRLError, ValueError):
+    """An observation or action space is not supported, or does not match the agent's."""
+
+
+class EnvError(LightningRLError, RuntimeError):
+    """An environment could not be made, raised in `step`, or returned data outside its spaces."""
+
+
+class ConfigError(LightningRLError, ValueError):
+    """A setting is out of its range, or does not fit another one."""
+
+
+class NonFiniteError(LightningRLError, FloatingPointError):
+    """A reward, observation or loss is NaN or infinite. Nothing was learned from it."""
+
+
+class StateError(LightningRLError, RuntimeError):
+    """Something was asked for in the wrong order, such as a test before a fit."""

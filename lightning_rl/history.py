@@ -1,0 +1,75 @@
+"""The history of training episodes: when each ended, what it returned, how long it was."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+COLUMNS = ("env_step", "episode_return", "episode_length", "seconds")
+
+
+class EpisodeHistory:
+    """Every finished training episode, in the order of their ends.
+
+    Columns (one entry an episode): `env_step`, total env steps when it ended; `episode_return`,
+    its undiscounted sum of raw rewards; `episode_length`, its env steps; `seconds`, wall time
+    since training began.
+
+    Example:
+        >>> history = EpisodeHistory()
+        >>> history.append(env_step=20, episode_return=20.0, episode_length=20)
+        >>> len(history), history.mean_return()
+        (1, 20.0)
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self._start = time.perf_counter()
+
+    def __len__(self) -> int:
+        """Count the episodes."""
+        return len(self._rows["env_step"])
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        """Give one column as an array, (episodes,)."""
+        return np.asarray(self._rows[column], dtype=np.float64)
+
+    def append(self, env_step: int, episode_return: float, episode_length: int) -> None:
+        """Record an episode that has just ended."""
+        row = (env_step, episode_return, episode_length, time.perf_counter() - self._start)
+        for name, value in zip(COLUMNS, row, strict=True):
+            self._rows[name].append(float(value))
+
+    def start_clock(self) -> None:
+        """Let `seconds` go on from the last recorded episode."""
+        last = self._rows["seconds"][-1] if len(self) else 0.0
+        self._start = time.perf_counter() - last
+
+    def mean_return(self, episodes: int = 100) -> float:
+        """Average the returns of the last episodes; NaN before the first one has ended."""
+        recent = self._rows["episode_return"][-episodes:]
+        return float(np.mean(recent)) if recent else float("nan")
+
+    def mean_length(self, episodes: int = 100) -> float:
+        """Average the lengths of the last episodes, in env steps; NaN before the first."""
+        recent = self._rows["episode_length"][-episodes:]
+        return float(np.mean(recent)) if recent else float("nan")
+
+    def to_pandas(self) -> Any:
+        """Give the history as a `pandas.DataFrame` (pandas must be installed)."""
+        import pandas  # an optional dependency, needed here only
+
+        return pandas.DataFrame({name: self[name] for name in COLUMNS})
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Give all columns as float64 tensors."""
+        return {name: torch.tensor(self._rows[name], dtype=torch.float64) for name in COLUMNS}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Replace the history by a saved one."""
+        self._rows = {name: state[name].tolist() for name in COLUMNS}
+        self.start_clock()

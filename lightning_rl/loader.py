@@ -1,0 +1,226 @@
+"""Loaders: an environment, seen by Lightning as a dataset; and the evaluation of an agent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.buffers import allocate, write
+from lightning_rl.envs import (
+    EnvLike,
+    EnvRunner,
+    Episodes,
+    make_evaluation_env,
+    make_vector_env,
+    to_env_actions,
+)
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+from lightning_rl.metrics import to_array
+
+EPOCH_ROWS = 10_000  # an epoch is at least this many rows: its bookkeeping costs under 2 %
+
+
+class EnvDataLoader:
+    """Lets an agent's iterations pass for the batches of a DataLoader.
+
+    Each batch is one iteration: a rollout, of which the first minibatch is yielded; the agent's
+    `optimizer_step` takes the others. An epoch is the smallest number of iterations that holds
+    10,000 rows (env steps and reset rows). The length is known, because Lightning prefetches from
+    an unsized loader: each rollout would then be made by the policy before the last update.
+
+    Args:
+        agent: the agent that acts; it is bound to the environment here.
+        env: a name, spec, environment, vector environment or function (`make_vector_env`).
+        num_envs: sub-environments, where the number is open. Default: `agent.default_num_envs`.
+        seed: of weights, environments and random numbers.
+        max_env_steps: stop after the iteration that reaches it. Default: as the trainer says.
+        iterations_per_epoch: overrides the length of an epoch.
+
+    Raises:
+        ConfigError: for a number below 1.
+
+    Example:
+        >>> import lightning
+        >>> from lightning_rl import PPOAgent
+        >>> agent = PPOAgent()
+        >>> loader = EnvDataLoader(agent, "CartPole-v1", seed=0)
+        >>> len(loader)  # 5 iterations of 2,048 rows
+        5
+        >>> trainer = lightning.Trainer(max_epochs=1, ...)  # doctest: +SKIP
+        >>> trainer.fit(agent, loader)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        agent: LightningAgentModule,
+        env: EnvLike,
+        num_envs: int | None = None,
+        seed: int = 0,
+        max_env_steps: int | None = None,
+        iterations_per_epoch: int | None = None,
+    ) -> None:
+        for name, value in (
+            ("max_env_steps", max_env_steps),
+            ("iterations_per_epoch", iterations_per_epoch),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}; expected at least 1.")
+        self.agent = agent
+        self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
+        agent.bind_env(self.env, seed)
+        agent.max_env_steps = max_env_steps
+        self.iterations = iterations_per_epoch or math.ceil(EPOCH_ROWS / agent.rollout_steps)
+
+    def __len__(self) -> int:
+        """Count the iterations of an epoch."""
+        return self.iterations
+
+    def __iter__(self) -> Iterator[Any]:
+        """Run the iterations of one epoch, yielding the first minibatch of each."""
+        for _ in range(self.iterations):
+            yield self.agent.next_minibatches()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell Lightning that the loader can be resumed: the agent saves all there is."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing: see `state_dict`."""
+
+
+class EvaluationDataLoader:
+    """One batch: the episodes that an agent plays greedily in an environment of its own.
+
+    Args:
+        agent: the agent to evaluate.
+        env: what to make the separate evaluation environment from.
+        episodes: how many.
+        seed: of the first sub-environment.
+
+    Yields:
+        `{"episode_return": (E,) float32, "episode_length": (E,) float32}`.
+    """
+
+    def __init__(self, agent: LightningAgentModule, env: EnvLike, episodes: int, seed: int) -> None:
+        self.agent, self.episodes, self.seed = agent, episodes, seed
+        self.env = make_evaluation_env(env, episodes)
+
+    def __len__(self) -> int:
+        """Count the batches: one."""
+        return 1
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Play the episodes."""
+        result = play_episodes(self.agent, self.env, self.episodes, self.seed)
+        yield {
+            "episode_return": torch.from_numpy(result.returns.astype(np.float32)),
+            "episode_length": torch.from_numpy(result.lengths.astype(np.float32)),
+        }
+
+
+class EvaluationResult(NamedTuple):
+    """The episodes of an evaluation."""
+
+    returns: NDArray[np.float64]  # (episodes,) undiscounted sums of raw rewards
+    lengths: NDArray[np.int64]  # (episodes,) in env steps
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std())
+
+    def __str__(self) -> str:
+        """Say the result in one line."""
+        return f"return {self.mean:.1f} ± {self.std:.1f} over {len(self.returns)} episodes"
+
+
+def evaluate(
+    agent: LightningAgentModule, env: EnvLike, episodes: int = 100, seed: int = 0
+) -> EvaluationResult:
+    """Play greedy episodes in a separate copy of an environment.
+
+    Training is not touched: not the environment, not the statistics, not the random numbers.
+
+    Args:
+        agent: a trained agent, or one loaded from a checkpoint.
+        env: what `make_vector_env` takes; it is copied, never stepped.
+        episodes: how many episodes to play.
+        seed: sub-environment i is seeded with `seed + i`.
+
+    Raises:
+        ConfigError: if `episodes` is below 1.
+        StateError: if the agent was never trained, loaded or bound to an environment.
+
+    Example:
+        >>> from lightning_rl import PPOAgent
+        >>> agent = PPOAgent()
+        >>> _ = EnvDataLoader(agent, "CartPole-v1")  # binds the (untrained) agent
+        >>> evaluate(agent, "CartPole-v1", episodes=10).returns.shape
+        (10,)
+    """
+    was_training = agent.training
+    agent.eval()
+    try:
+        return play_episodes(agent, make_evaluation_env(env, episodes), episodes, seed)
+    finally:
+        agent.train(was_training)
+
+
+@torch.no_grad()
+def play_episodes(
+    agent: LightningAgentModule,
+    env: VectorEnv,
+    episodes: int,
+    seed: int,
+) -> EvaluationResult:
+    """Play greedy episodes in `env` itself, which is reset first.
+
+    Every sub-environment plays its share of whole episodes: taking the first that end, whichever
+    they are, would favour short ones.
+    """
+    if episodes < 1:
+        raise ConfigError(f"episodes={episodes}; expected at least 1.")
+    if agent.observation_space is None:
+        raise StateError(
+            "the agent has not met an environment yet, so it has no network to evaluate; "
+            "call trainer.fit(agent, env) or load a checkpoint first."
+        )
+    agent.bind_spaces(env.single_observation_space, env.single_action_space)
+    share = np.full(env.num_envs, episodes // env.num_envs)
+    share[: episodes % env.num_envs] += 1
+    finished: list[Episodes] = []
+    runner = EnvRunner(env, finished.append)
+    runner.reset(seed=seed)
+    played = np.zeros(env.num_envs, dtype=np.int64)
+    inputs = allocate(env.single_observation_space, env.num_envs)
+    returns, lengths = [], []
+    while (played < share).any():
+        write(inputs, slice(None), agent.prepare(runner.observations))
+        actions, _ = agent.act(agent.as_input(inputs), deterministic=True)
+        runner.step(to_env_actions(to_array(actions), env.single_action_space))
+        while finished:
+            ended = finished.pop()
+            counts = played[ended.env_indices] < share[ended.env_indices]
+            returns.append(ended.returns[counts])
+            lengths.append(ended.lengths[counts])
+            played[ended.env_indices] += 1
+    result = EvaluationResult(np.concatenate(returns), np.concatenate(lengths))
+    if not np.isfinite(result.returns).all():
+        raise NonFiniteError(
+            f"an evaluation episode returned {result.returns}; expected finite numbers. "
+            "Check the environment's rewards."
+        )
+    return result

@@ -1,0 +1,216 @@
+"""Networks: from observations to action parameters and values, sized by the environment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from lightning_rl.distributions import num_action_parameters
+from lightning_rl.errors import ShapeError, SpaceError
+
+IMAGE_CHANNELS: Final = (1, 3, 4)
+
+Observations = Tensor | Mapping[str, Tensor]
+
+
+def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
+    """Initialise a layer's weight as `gain` times an orthogonal matrix and its bias as zero.
+
+    Reference: Andrychowicz et al. 2021, "What matters in on-policy RL", appendix B.7: a policy
+    head of small weights (gain 0.01) starts close to uniform and learns faster.
+    """
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def mlp(
+    sizes: Sequence[int], output_gain: float, activation: type[nn.Module] = nn.Tanh
+) -> nn.Sequential:
+    """Stack linear layers of the given sizes, with an activation between them.
+
+    Example:
+        >>> len(mlp([4, 64, 64, 2], output_gain=0.01))  # 3 linear layers, 2 activations
+        5
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes[:-1]):
+        layers += [orthogonal(nn.Linear(inputs, outputs), math.sqrt(2)), activation()]
+    layers.append(orthogonal(nn.Linear(sizes[-2], sizes[-1]), output_gain))
+    return nn.Sequential(*layers)
+
+
+def is_image(space: Space) -> bool:
+    """Tell whether a space holds images: a uint8 Box with three axes."""
+    return isinstance(space, spaces.Box) and space.dtype == "uint8" and len(space.shape) == 3
+
+
+class ImageEncoder(nn.Module):
+    """Three strided convolutions and a linear layer: (B, H, W, C) or (B, C, H, W) -> (B, 256).
+
+    The axis that has 1, 3 or 4 entries, looked for last first, is taken as the channels.
+    """
+
+    output_size: int = 256
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.channels_last = space.shape[-1] in IMAGE_CHANNELS
+        height, width = space.shape[:2] if self.channels_last else space.shape[1:]
+        channels = space.shape[-1] if self.channels_last else space.shape[0]
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((channels, 32), (32, 64), (64, 64)):
+            layers += [
+                orthogonal(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), math.sqrt(2)),
+                nn.ReLU(),
+            ]
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        linear = orthogonal(nn.Linear(64 * height * width, self.output_size), math.sqrt(2))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), linear, nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scale 0..255 to 0..1 and encode."""
+        if self.channels_last:
+            images = images.movedim(-1, 1)  # (B, H, W, C) -> (B, C, H, W)
+        features: Tensor = self.layers(images.to(next(self.parameters()).dtype) / 255)
+        return features
+
+
+class VectorEncoder(nn.Module):
+    """Flatten a Box, one-hot encode a Discrete or MultiDiscrete: (B, ...) -> (B, output_size)."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.classes: list[int] = []
+        self.starts: list[int] = []  # the smallest value of each class, usually 0
+        if isinstance(space, spaces.Discrete):
+            self.classes, self.starts = [int(space.n)], [int(space.start)]
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.classes, self.starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
+        elif not isinstance(space, spaces.Box | spaces.MultiBinary):
+            raise SpaceError(
+                f"observation space {space} is not supported; expected Box, Discrete, "
+                "MultiDiscrete, MultiBinary or a Dict of them. A wrapper such as "
+                "gymnasium.wrappers.FlattenObservation can turn it into one."
+            )
+        self.output_size = sum(self.classes) if self.classes else math.prod(space.shape or ())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Flatten to (B, output_size) float."""
+        if self.classes:
+            columns = observations.reshape(len(observations), -1).long().unbind(-1)
+            entries = zip(columns, self.classes, self.starts, strict=True)
+            observations = torch.cat([one_hot(c - start, n) for c, n, start in entries], dim=-1)
+        floats = observations.is_floating_point()
+        return observations.flatten(1) if floats else observations.flatten(1).float()
+
+
+class DictEncoder(nn.Module):
+    """Encode every entry of a Dict observation and join the results: -> (B, output_size)."""
+
+    def __init__(self, space: spaces.Dict) -> None:
+        super().__init__()
+        encoders = {key: make_encoder(part) for key, part in space.items()}
+        self.encoders = nn.ModuleDict(encoders)
+        self.output_size = sum(e.output_size for e in encoders.values())
+
+    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Encode and concatenate, in the order of the space's keys."""
+        parts = [encoder(observations[key]) for key, encoder in self.encoders.items()]
+        return torch.cat(parts, dim=-1)
+
+
+def make_encoder(space: Space) -> Any:
+    """Choose the encoder for an observation space.
+
+    Raises:
+        SpaceError: if the space is of a kind that no encoder takes.
+    """
+    if isinstance(space, spaces.Dict):
+        return DictEncoder(space)
+    return ImageEncoder(space) if is_image(space) else VectorEncoder(space)  # type: ignore[arg-type]
+
+
+class ActorCriticNetwork(nn.Module):
+    """A policy and a value function, built when the agent meets its environment.
+
+    Two perceptrons of the same shape share nothing but the encoder (which has no weights unless
+    the observations are images). Any `nn.Module` can take this network's place if its `forward`
+    returns the same two outputs.
+
+    Args:
+        hidden_sizes: units of each hidden layer, for the policy and the value function alike.
+        activation: the layer between the linear ones.
+
+    Example:
+        >>> network = ActorCriticNetwork(hidden_sizes=(32,))
+        >>> network.build(spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+        >>> parameters, values = network(torch.zeros(5, 4))
+        >>> parameters.shape, values.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    def __init__(
+        self, hidden_sizes: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh
+    ) -> None:
+        super().__init__()
+        self.hidden_sizes = tuple(hidden_sizes)
+        self.activation = activation
+
+    def build(self, observation_space: Space, action_space: Space) -> None:
+        """Create the layers for these spaces. Called by `bind_env`, once."""
+        outputs = num_action_parameters(action_space)
+        continuous = isinstance(action_space, spaces.Box)
+        self.encoder = make_encoder(observation_space)
+        sizes = [int(self.encoder.output_size), *self.hidden_sizes]
+        self.actor = mlp([*sizes, outputs // 2 if continuous else outputs], 0.01, self.activation)
+        self.critic = mlp([*sizes, 1], 1.0, self.activation)
+        # A Gaussian's spread does not depend on the state (Schulman et al. 2017, section 6.1).
+        self.log_std = nn.Parameter(torch.zeros(outputs // 2)) if continuous else None
+
+    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
+        """Return the action parameters (B, P) and the values (B,) of B observations.
+
+        P is `num_action_parameters(action_space)`: the logits, or the means and log-deviations.
+        """
+        features = self.encoder(observations)
+        return self.action_parameters(features), self.critic(features).squeeze(-1)
+
+    def policy(self, observations: Observations) -> Tensor:
+        """Return only the action parameters (B, P): half the work where values are not needed."""
+        return self.action_parameters(self.encoder(observations))
+
+    def action_parameters(self, features: Tensor) -> Tensor:
+        """Apply the policy to encoded observations, (B, F) -> (B, P)."""
+        outputs: Tensor = self.actor(features)
+        if self.log_std is None:
+            return outputs
+        return torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
+
+
+def check_actor_critic_outputs(outputs: Any, batch_size: int, action_space: Space) -> None:
+    """Check that a network returned `(action parameters (B, P), values (B,))`.
+
+    Raises:
+        ShapeError: naming the output that is wrong, what was got and what is expected.
+    """
+    expected = [(batch_size, num_action_parameters(action_space)), (batch_size,)]
+    if not (isinstance(outputs, tuple) and len(outputs) == 2):
+        raise ShapeError(
+            f"the network returned {type(outputs).__name__}; expected a tuple of two tensors, "
+            f"action parameters {expected[0]} and values {expected[1]}."
+        )
+    names = ("action parameters", "values")
+    for name, output, shape in zip(names, outputs, expected, strict=True):
+        if tuple(output.shape) != shape:
+            raise ShapeError(
+                f"the network's {name} have shape {tuple(output.shape)}; expected {shape} for "
+                f"{action_space}. Change the network's last layer (or squeeze its last axis)."
+            )
