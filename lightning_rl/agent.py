@@ -71,6 +71,7 @@ class LightningAgentModule(LightningModule):
         self.observation_normalizer: ObservationNormalizer | None = None
         self.metrics = IterationMetrics()
         self._minibatches: Iterator[Any] = iter(())
+        self._first_minibatch: Any = None
         self.fit_start = 0  # env steps when this run's budget began
         self._world_size = 1
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
@@ -146,14 +147,7 @@ class LightningAgentModule(LightningModule):
 
     def as_input(self, observations: Any) -> Any:
         """Put prepared observations on the agent's device, in the network's dtype."""
-        tensors = to_tensor(observations, self.device)
-        if (
-            self.dtype != torch.float32
-            and isinstance(tensors, Tensor)
-            and tensors.is_floating_point()
-        ):
-            return tensors.to(self.dtype)
-        return tensors
+        return to_tensor(observations, self.device, self.dtype)
 
     def _check_actions(self, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
         if got != expected:
@@ -179,6 +173,9 @@ class LightningAgentModule(LightningModule):
         """
         runner, buffer = self.runner, self.replay_buffer
         runner.env_steps = 0
+        runner.skip_reset_rows()
+        if self.observation_normalizer is not None:
+            self.observation_normalizer.forget_pending()
         buffer.start(self.prepare(runner.observations))
         for t in range(math.ceil(total_step / runner.num_envs)):
             actions, remembered = self.act(self.as_input(select(buffer.observations, t)))
@@ -215,10 +212,12 @@ class LightningAgentModule(LightningModule):
         """
         total_step = self.rollout_steps
         if self.max_env_steps is not None:
-            total_step = min(total_step, self.fit_start + self.max_env_steps - self.env_steps)
+            left = self.fit_start + self.max_env_steps - self.env_steps
+            total_step = min(total_step, math.ceil(left / self._world_size))
         self.rollout(max(total_step, 1))
         self._minibatches = iter(self.sample())
-        return next(self._minibatches)
+        self._first_minibatch = next(self._minibatches)
+        return self._first_minibatch
 
     def optimizer_step(
         self,
@@ -250,6 +249,18 @@ class LightningAgentModule(LightningModule):
         if loss is not None:
             self.trainer.strategy.backward(loss, optimizer)
         return loss
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Drop the gradients, without the profiler record that makes `zero_grad()` slow."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Leave a minibatch of `sample` alone: it is on the device already."""
+        if batch is self._first_minibatch:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Refuse a loss that would destroy the weights.
@@ -291,16 +302,15 @@ class LightningAgentModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the iteration and stop when the budget is used up. Overriding it needs `super()`."""
         self.metrics.add_outputs(outputs)
-        used_up = self.max_env_steps is not None and self.progress >= 1.0
-        if used_up:
+        if self.max_env_steps is not None and self.progress >= 1.0:
             self.trainer.should_stop = True
         every = getattr(self.trainer, "log_every_n_steps", 1)
         due = every > 0 and self.trainer.global_step % every == 0
-        if due or used_up or self.trainer.is_last_batch:
+        if due or self.trainer.should_stop or self.trainer.is_last_batch:
             self._log_iteration()
 
     def _log_iteration(self) -> None:
-        scalars = {"step": float(self.env_steps), "env_steps": float(self.env_steps)}
+        scalars = {"step": float(self.env_steps)}  # the x-axis of every logger
         if len(self.episodes):
             scalars["episode_return"] = self.episodes.mean_return()
             scalars["episode_length"] = self.episodes.mean_length()
@@ -312,9 +322,8 @@ class LightningAgentModule(LightningModule):
             self.log(name, mean, batch_size=1, **options)
 
     def _record_episodes(self, ended: Episodes) -> None:
-        for episode_return, length in zip(ended.returns, ended.lengths, strict=True):
-            env_step = self.env_steps + ended.env_steps * self._world_size
-            self.episodes.append(env_step, float(episode_return), int(length))
+        env_step = self.env_steps + ended.env_steps * self._world_size
+        self.episodes.extend(env_step, ended.returns, ended.lengths)
 
     def _over_all_processes(self, count: int) -> int:
         if self._world_size == 1:
@@ -348,16 +357,16 @@ class LightningAgentModule(LightningModule):
 
     # ---- Lightning's hooks: start, save, resume ----------------------------------------------
 
-    def on_fit_start(self) -> None:
-        """Check the trainer's settings and begin this run's budget."""
-        if self.trainer.accumulate_grad_batches != 1:
+    def setup(self, stage: str) -> None:
+        """Check the trainer's settings and begin this run's budget. Overriding needs `super()`."""
+        if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
             raise ConfigError(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches}; expected 1, as "
                 "a Lightning batch is a whole iteration of updates. Use a larger batch_size in the "
                 "agent's config: the gradient of a larger minibatch is what accumulation computes."
             )
         self._world_size = self.trainer.world_size
-        if self.trainer.ckpt_path is None:
+        if stage == "fit":  # a checkpoint, loaded after this, brings its own
             self.fit_start = self.env_steps
 
     def on_train_start(self) -> None:

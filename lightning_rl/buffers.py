@@ -11,20 +11,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_rl.envs import Observation, Step
-from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
+
+OWN_FIELDS = ("observations", "actions", "rewards", "terminated", "truncated", "valid")
+ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 def allocate(space: Space, *leading: int) -> Any:
     """Allocate zeros for (*leading) observations or actions of one space; float64 becomes float32.
+
+    Raises:
+        SpaceError: if the space holds no arrays of one shape, or is a Dict within a Dict.
 
     Example:
         >>> allocate(spaces.Box(-1, 1, (4,)), 128, 8).shape
         (128, 8, 4)
     """
     if isinstance(space, spaces.Dict):
-        return {key: allocate(part, *leading) for key, part in space.items()}
-    dtype = np.float32 if space.dtype is not None and space.dtype.kind == "f" else space.dtype
-    return np.zeros((*leading, *(space.shape or ())), dtype=dtype)
+        if not any(isinstance(part, spaces.Dict) for part in space.values()):
+            return {key: allocate(part, *leading) for key, part in space.items()}
+    elif isinstance(space, ARRAY_SPACES):
+        dtype = np.float32 if np.dtype(space.dtype).kind == "f" else space.dtype
+        return np.zeros((*leading, *(space.shape or ())), dtype=dtype)
+    raise SpaceError(
+        f"no buffer can hold {space}; expected Box, Discrete, MultiDiscrete, MultiBinary or a Dict "
+        "of them. A wrapper such as gymnasium.wrappers.FlattenObservation can turn it into one."
+    )
 
 
 def write(target: Any, index: Any, values: Any) -> None:
@@ -36,11 +48,15 @@ def write(target: Any, index: Any, values: Any) -> None:
         target[index] = values
 
 
-def to_tensor(values: Any, device: torch.device | str = "cpu") -> Any:
-    """View arrays as tensors (no copy on the CPU), entry by entry where they are dicts."""
+def to_tensor(values: Any, device: torch.device | str = "cpu", float_dtype: Any = None) -> Any:
+    """View arrays as tensors (no copy on the CPU), entry by entry where they are dicts.
+
+    Floats get `float_dtype`, if one is given.
+    """
     if isinstance(values, dict):
-        return {key: to_tensor(part, device) for key, part in values.items()}
-    return torch.as_tensor(values).to(device)
+        return {key: to_tensor(part, device, float_dtype) for key, part in values.items()}
+    tensor = torch.as_tensor(values)
+    return tensor.to(device, float_dtype if tensor.is_floating_point() else None)
 
 
 def flatten_time(values: Any) -> Any:
@@ -55,6 +71,32 @@ def select(values: Any, rows: Any) -> Any:
     if isinstance(values, dict):
         return {key: select(part, rows) for key, part in values.items()}
     return values[rows]
+
+
+def _named(observations: Any) -> list[tuple[str, NDArray[Any]]]:
+    if isinstance(observations, dict):
+        return [(f"observations[{key!r}]", part) for key, part in observations.items()]
+    return [("observations", observations)]
+
+
+def check_finite(name: str, values: NDArray[Any], first_step: int, first_env: int = 0) -> None:
+    """Check what sub-environments returned step by step, (T, N, ...).
+
+    Raises:
+        NonFiniteError: naming the first sub-environment and step with a NaN or inf.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is finite only if its parts are: one pass, no temporary array.
+        if values.dtype.kind != "f" or np.isfinite(values.sum()):
+            return
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise NonFiniteError(
+            f"sub-environment {first_env + bad[0][1]} returned {values[tuple(bad[0])]} in its "
+            f"{name} at step {first_step + bad[0][0]} of this rollout; expected finite numbers. "
+            "The rollout was not learned from. Check the environment's `step` (division by zero, "
+            "overflow)."
+        )
 
 
 class RolloutBuffer:
@@ -119,6 +161,8 @@ class RolloutBuffer:
 
         Raises:
             StateError: if T steps are held already.
+            ShapeError: if something to remember has another first axis than N.
+            ConfigError: if it has the name of one of the buffer's own fields.
         """
         t = self.size
         if t == self.num_steps:
@@ -130,15 +174,25 @@ class RolloutBuffer:
         self.valid[t] = step.valid
         write(self.observations, t + 1, step.observations)
         for name, values in remembered.items():
-            self._remember(name, t, values.detach().cpu().numpy())
+            self._remember(name, t, values.detach().cpu())
         for env_index, observation in step.final_observations.items():
             self.final_observations[t, env_index] = observation
         self.size = t + 1
 
-    def _remember(self, name: str, t: int, values: NDArray[Any]) -> None:
+    def _remember(self, name: str, t: int, values: Tensor) -> None:
+        array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
         if name not in self.remembered:
-            self.remembered[name] = np.zeros((self.num_steps, *values.shape), dtype=values.dtype)
-        self.remembered[name][t] = values
+            if name in OWN_FIELDS:
+                raise ConfigError(f"act remembers {name!r}, which the buffer fills; rename it.")
+            shape = (self.num_envs, *array.shape[1:])
+            self.remembered[name] = np.zeros((self.num_steps, *shape), dtype=array.dtype)
+        target = self.remembered[name]
+        if array.shape != target.shape[1:]:
+            raise ShapeError(
+                f"act remembers {name!r} of shape {array.shape}; expected {target.shape[1:]}, a "
+                "row for each sub-environment."
+            )
+        target[t] = array
 
     def check_finite(self) -> None:
         """Check every reward and observation of the rollout.
@@ -146,21 +200,12 @@ class RolloutBuffer:
         Raises:
             NonFiniteError: naming the first sub-environment and step (from 1) with a NaN or inf.
         """
-        single = not isinstance(self.observations, dict)
-        named = {"observations": self.observations} if single else self.observations
-        for name, field in {"rewards": self.rewards, **named}.items():
-            values = field[: self.size if name == "rewards" else self.size + 1]
-            if values.dtype.kind != "f" or np.isfinite(values.sum()):
-                continue  # a sum is finite only if its parts are: one pass, no temporary array
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                t, env_index = int(bad[0][0]), int(bad[0][1])
-                step = t + 1 if name == "rewards" else t  # observation row t is step t's result
-                raise NonFiniteError(
-                    f"sub-environment {env_index} returned {values[tuple(bad[0])]} in its {name} "
-                    f"at step {step} of this rollout; expected finite numbers. The rollout was "
-                    "not learned from. Check the environment's `step` (division by zero, overflow)."
-                )
+        check_finite("rewards", self.rewards[: self.size], first_step=1)
+        for name, values in _named(self.observations):  # row t is step t's result
+            check_finite(name, values[: self.size + 1], first_step=0)
+        for (t, env_index), observation in self.final_observations.items():
+            for name, values in _named(observation):
+                check_finite(name, np.asarray(values)[None, None], t + 1, env_index)
 
     def tensors(self, device: torch.device | str = "cpu") -> dict[str, Any]:
         """Give the rows filled so far as tensors, (T, N, ...), observations (T + 1, N, ...).

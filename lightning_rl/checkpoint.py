@@ -1,7 +1,7 @@
 """Checkpoints: environments, spaces and generators as tensors and plain Python, and back.
 
 Nothing here is ever unpickled and nothing is built from a file but spaces: loading sets attributes
-that the live environment already has, to values of the same kind.
+of the live environment to numbers, text, arrays and lists of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from enum import Enum
-from types import ModuleType
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -22,46 +23,62 @@ from gymnasium.vector import VectorEnv
 from lightning_rl.errors import SpaceError, StateError
 
 SCALARS = (type(None), bool, int, float, str)
+FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, torch.nn.Module)
 # What an environment holds besides its state: fixed when it was made, so it is not saved.
-CONSTANTS = (Space, EnvSpec, Enum, ModuleType, type, gym.Env, VectorEnv)
+CONSTANTS = (Space, EnvSpec, ModuleType, type, gym.Env, VectorEnv, *FUNCTIONS)
+CONSTANT_NAMES = ("metadata", "_metadata", "_saved_kwargs", "env_fns")
 
 
 def to_plain(value: Any) -> Any:
     """Turn a value into `(kind, payload)` of tensors and plain Python.
 
+    Generators and enum members can be saved by themselves, but not within a list, tuple, deque or
+    dict, because they are restored into the live value's place.
+
     Raises:
         StateError: if some part is of another kind than numbers, text, arrays, numpy generators,
-            tensors, and lists, tuples, deques and dicts of them.
+            enum members, tensors, and lists, tuples, deques and dicts of them.
 
     Example:
         >>> from_plain(to_plain([1, (2.0, "three")]))
         [1, (2.0, 'three')]
     """
-    if isinstance(value, SCALARS):
-        return ("scalar", value)
+    if isinstance(value, Enum):
+        return ("enum", value.name)
     if isinstance(value, np.random.Generator):
-        return ("generator", value.bit_generator.state)
+        return ("generator", _copied(value.bit_generator.state))
     if isinstance(value, torch.Generator):
         return ("torch_generator", value.get_state())
+    return _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    # Exact types: a namedtuple or a numpy.float64, which is a float, would not load again as such.
+    if type(value) in SCALARS:
+        return ("scalar", value)
     if isinstance(value, torch.Tensor):
         return ("tensor", value.detach().clone())
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray | np.generic) and _fits_torch(value.dtype):
         kind = "array" if isinstance(value, np.ndarray) else "numpy_scalar"
         return (kind, torch.from_numpy(np.array(value)))
     if isinstance(value, dict):
-        return ("dict", [(to_plain(key), to_plain(part)) for key, part in value.items()])
+        return ("dict", [(_copied(key), _copied(part)) for key, part in value.items()])
     if isinstance(value, deque):
-        return ("deque", (value.maxlen, [to_plain(part) for part in value]))
-    if isinstance(value, list | tuple):
-        return (type(value).__name__, [to_plain(part) for part in value])
+        return ("deque", (value.maxlen, [_copied(part) for part in value]))
+    if type(value) in (list, tuple):
+        return (type(value).__name__, [_copied(part) for part in value])
     raise StateError(f"got a {type(value).__name__}; expected plain values that can be saved.")
+
+
+def _fits_torch(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
 
 
 def from_plain(plain: Any, current: Any = None) -> Any:
     """Undo `to_plain`. Generators are set in place: `current` must be the live one.
 
     Raises:
-        StateError: if the kind is unknown, or a generator has no live counterpart.
+        StateError: if the kind is unknown, or there is no live counterpart where one is needed.
     """
     kind, payload = plain
     if kind in ("scalar", "tensor"):
@@ -75,29 +92,48 @@ def from_plain(plain: Any, current: Any = None) -> Any:
     if kind in ("list", "tuple"):
         parts = [from_plain(part) for part in payload]
         return parts if kind == "list" else tuple(parts)
-    if kind == "generator" and isinstance(current, np.random.Generator):
-        current.bit_generator.state = payload
-    elif kind == "torch_generator" and isinstance(current, torch.Generator):
+    _check_live(kind, payload, current)
+    if kind == "enum":
+        return type(current)[payload]
+    if kind == "torch_generator":
         current.set_state(payload)
-    else:
-        raise StateError(f"can't restore a {kind!r} into a {type(current).__name__}.")
+        return current
+    current = np.random.default_rng() if current is None else current
+    current.bit_generator.state = from_plain(payload)
     return current
 
 
+def _check_live(kind: str, payload: Any, current: Any) -> None:
+    """Check that a saved value that is restored into a live one fits it."""
+    if kind == "enum":
+        fits = isinstance(current, Enum) and payload in type(current).__members__
+    elif kind == "generator":  # an environment makes its generator when it first needs it
+        live = np.random.default_rng() if current is None else current
+        name = from_plain(payload)["bit_generator"]
+        fits = isinstance(live, np.random.Generator)
+        fits = fits and live.bit_generator.state["bit_generator"] == name
+    else:
+        fits = kind == "torch_generator" and isinstance(current, torch.Generator)
+    if not fits:
+        raise StateError(f"can't restore a {kind!r} into a {type(current).__name__}.")
+
+
 def _parts(env: Any) -> list[Any]:
-    """List an environment, its wrappers and sub-environments, outermost first."""
-    parts = [env]
-    if isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
-        parts += _parts(env.env)
-    for sub_env in getattr(env, "envs", []) if env.unwrapped is env else []:
-        parts += _parts(sub_env)
+    """List an environment and every environment it holds: wrapped, vectorised or otherwise."""
+    parts, seen = [env], {id(env)}
+    for part in parts:  # it grows on the way
+        for value in vars(part).values():
+            for held in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(held, gym.Env | VectorEnv) and id(held) not in seen:
+                    parts.append(held)
+                    seen.add(id(held))
     return parts
 
 
 def _is_constant(value: Any) -> bool:
     if isinstance(value, list | tuple) and value:
         return all(_is_constant(part) for part in value)
-    return isinstance(value, CONSTANTS) or callable(value)
+    return isinstance(value, CONSTANTS)
 
 
 def env_state(env: Any) -> list[dict[str, Any]]:
@@ -120,16 +156,16 @@ def env_state(env: Any) -> list[dict[str, Any]]:
         raise StateError("an AsyncVectorEnv keeps its state in other processes.")
     states = []
     for part in _parts(env):
-        state = {}
+        values = {}
         for name, value in vars(part).items():
-            if name == "metadata" or _is_constant(value):
+            if name in CONSTANT_NAMES or _is_constant(value):
                 continue
             try:
-                state[name] = to_plain(value)
+                values[name] = to_plain(value)
             except StateError as error:
                 where = f"{type(part).__name__}.{name}"
                 raise StateError(f"the environment's {where} can't be saved: {error}") from error
-        states.append(state)
+        states.append({"class": type(part).__qualname__, "values": values})
     return states
 
 
@@ -137,20 +173,38 @@ def load_env_state(env: Any, states: list[dict[str, Any]]) -> None:
     """Put a live environment, made the same way and reset once, into a saved state.
 
     Raises:
-        StateError: if the environment has other parts or attributes than the saved one; it is
-            left as it was.
+        StateError: if the environment has other parts than the saved one; it is left as it was.
     """
     parts = _parts(env)
-    saved = [set(state) for state in states]
-    have = [set(vars(part)) for part in parts]
-    if len(parts) != len(states) or any(not s <= h for s, h in zip(saved, have, strict=True)):
-        raise StateError(
-            "the checkpoint was written with another environment (other wrappers, sub-environments "
-            "or attributes). Pass the environment the run was started with."
-        )
+    saved = [state["class"] for state in states]
+    have = [type(part).__qualname__ for part in parts]
+    if saved != have:
+        raise _another_env(f"it consisted of {', '.join(saved)}; this one of {', '.join(have)}")
+    for part, state in zip(parts, states, strict=True):  # check all before the first is changed
+        for name, plain in state["values"].items():
+            _check_attribute(part, name, plain)
     for part, state in zip(parts, states, strict=True):
-        for name, plain in state.items():
-            vars(part)[name] = from_plain(plain, vars(part)[name])
+        for name, plain in state["values"].items():
+            vars(part)[name] = from_plain(plain, vars(part).get(name))
+
+
+def _check_attribute(part: Any, name: str, plain: Any) -> None:
+    current, of_class = vars(part).get(name), getattr(type(part), name, None)
+    is_new = name not in vars(part)  # as yet: some attributes are first set in `step`
+    if is_new and (callable(of_class) or isinstance(of_class, property)):
+        raise _another_env(f"{type(part).__name__}.{name} can't be set")
+    kind, payload = plain
+    if kind in ("enum", "generator", "torch_generator"):
+        _check_live(kind, payload, current)
+    elif name == "num_envs" and from_plain(plain) != current:
+        raise _another_env(f"it had {from_plain(plain)} sub-environments; this one has {current}")
+
+
+def _another_env(reason: str) -> StateError:
+    return StateError(
+        f"the checkpoint was written with another environment: {reason}. Pass the environment the "
+        "run was started with."
+    )
 
 
 def space_state(space: Space) -> dict[str, Any]:
@@ -165,12 +219,16 @@ def space_state(space: Space) -> dict[str, Any]:
         low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
         return {"kind": "Box", "low": low, "high": high, "dtype": str(space.dtype)}
     if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        dtype = str(space.dtype)
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": dtype}
     if isinstance(space, spaces.MultiDiscrete):
         nvec, start = torch.from_numpy(space.nvec), torch.from_numpy(space.start)
         return {"kind": "MultiDiscrete", "nvec": nvec, "start": start}
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        return {
+            "kind": "MultiBinary",
+            "n": space.n if isinstance(space.n, int) else list(space.shape),
+        }
     raise SpaceError(f"the space {space} can't be saved; expected Box, Discrete, Multi* or Dict.")
 
 
@@ -186,17 +244,20 @@ def space_from_state(state: dict[str, Any]) -> Space:
     """
     kind = state["kind"]
     if kind == "Dict":
-        return spaces.Dict({key: space_from_state(part) for key, part in state["parts"].items()})
+        parts = [(key, space_from_state(part)) for key, part in state["parts"].items()]
+        return spaces.Dict(parts)  # given pairs, it keeps their order
     if kind == "Box":
         return spaces.Box(
             state["low"].numpy(), state["high"].numpy(), dtype=np.dtype(state["dtype"]).type
         )
     if kind == "Discrete":
-        return spaces.Discrete(state["n"], start=state["start"])
+        options = {} if state["dtype"] == "int64" else {"dtype": state["dtype"]}  # Gymnasium 1.1
+        return spaces.Discrete(state["n"], start=state["start"], **options)
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(state["nvec"].numpy(), start=state["start"].numpy())
+        nvec, start = state["nvec"].numpy(), state["start"].numpy()
+        return spaces.MultiDiscrete(nvec, dtype=nvec.dtype, start=start)
     if kind == "MultiBinary":
-        return spaces.MultiBinary(state["shape"])
+        return spaces.MultiBinary(state["n"])
     raise SpaceError(f"the checkpoint holds a space of unknown kind {kind!r}.")
 
 

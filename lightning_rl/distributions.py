@@ -7,6 +7,7 @@ run can be resumed bit for bit, and they skip checks that cost more than the mat
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -35,8 +36,12 @@ class ActionDistribution(Protocol):
 
 
 def exponential_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw Exp(1) noise on the CPU, so that a CPU generator serves every device."""
-    return torch.empty(like.shape, dtype=torch.float32).exponential_(generator=generator).to(like)
+    """Draw Exp(1) noise on the CPU, so that a CPU generator serves every device.
+
+    It stays float32: rounded to bfloat16, two choices of equal chance would often tie.
+    """
+    noise = torch.empty(like.shape, dtype=torch.float32).exponential_(generator=generator)
+    return noise.to(like.device)
 
 
 class Categorical:
@@ -51,7 +56,7 @@ class Categorical:
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
 
-    @property
+    @cached_property
     def log_probs(self) -> Tensor:
         """Normalised log-probabilities, (B, K)."""
         return self.logits.log_softmax(-1)

@@ -40,9 +40,15 @@ class EpisodeHistory:
 
     def append(self, env_step: int, episode_return: float, episode_length: int) -> None:
         """Record an episode that has just ended."""
-        row = (env_step, episode_return, episode_length, time.perf_counter() - self._start)
-        for name, value in zip(COLUMNS, row, strict=True):
-            self._rows[name].append(float(value))
+        self.extend(env_step, np.array([episode_return]), np.array([episode_length]))
+
+    def extend(self, env_step: int, returns: NDArray[Any], lengths: NDArray[Any]) -> None:
+        """Record the episodes, (E,), that have just ended in one step."""
+        seconds = time.perf_counter() - self._start
+        self._rows["env_step"] += [float(env_step)] * len(returns)
+        self._rows["episode_return"] += returns.tolist()
+        self._rows["episode_length"] += lengths.astype(np.float64).tolist()
+        self._rows["seconds"] += [seconds] * len(returns)
 
     def start_clock(self) -> None:
         """Let `seconds` go on from the last recorded episode."""

@@ -112,6 +112,8 @@ class EvaluationDataLoader:
     def __init__(self, agent: LightningAgentModule, env: EnvLike, episodes: int, seed: int) -> None:
         self.agent, self.episodes, self.seed = agent, episodes, seed
         self.env = make_evaluation_env(env, episodes)
+        if agent.observation_space is not None:  # find a wrong environment now, not in mid-run
+            agent.bind_spaces(self.env.single_observation_space, self.env.single_action_space)
 
     def __len__(self) -> int:
         """Count the batches: one."""
@@ -171,12 +173,13 @@ def evaluate(
         >>> evaluate(agent, "CartPole-v1", episodes=10).returns.shape
         (10,)
     """
-    was_training = agent.training
+    modes = [(module, module.training) for module in agent.modules()]
     agent.eval()
     try:
         return play_episodes(agent, make_evaluation_env(env, episodes), episodes, seed)
     finally:
-        agent.train(was_training)
+        for module, was_training in modes:  # a part may be frozen in evaluation mode
+            module.training = was_training
 
 
 @torch.no_grad()

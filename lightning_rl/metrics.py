@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics import Metric
 
 LOG_SIGNATURE = inspect.signature(LightningModule.log)
 
@@ -64,10 +65,13 @@ class IterationMetrics:
         for name, value in (outputs or {}).items():
             self.add(name, value)
 
-    def pop_means(self) -> list[tuple[str, float, dict[str, Any]]]:
+    def pop_means(self) -> list[tuple[str, Any, dict[str, Any]]]:
         """Give (name, mean, log options) of everything added since the last call."""
-        means = []
+        means: list[tuple[str, Any, dict[str, Any]]] = []
         for name, values in self._values.items():
+            if isinstance(values[-1], Metric):  # it keeps its own mean, or whatever it measures
+                means.append((name, values[-1], self._options.get(name, {})))
+                continue
             mean = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values]).mean()
             means.append((name, mean.item(), self._options.get(name, {})))
         self._values, self._options = {}, {}

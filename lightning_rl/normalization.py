@@ -9,6 +9,7 @@ import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from lightning_rl.buffers import check_finite
 from lightning_rl.errors import SpaceError
 from lightning_rl.networks import is_image
 
@@ -91,10 +92,20 @@ class ObservationNormalizer:
         """Keep raw (N, *shape) observations for the next `update`."""
         self._pending.append(observations.copy())
 
+    def forget_pending(self) -> None:
+        """Forget what was collected since the last `update`: its rollout was given up."""
+        self._pending.clear()
+
     def update(self) -> None:
-        """Merge what was collected into the statistics."""
+        """Merge what was collected into the statistics.
+
+        Raises:
+            NonFiniteError: for a NaN or inf, which clipping has hidden from the buffer.
+        """
         if self._pending:
-            self.moments.update(np.concatenate(self._pending))
+            collected = np.stack(self._pending)  # (T, N, *shape)
+            check_finite("observations", collected, first_step=1)
+            self.moments.update(collected.reshape(-1, *collected.shape[2:]))
             self._pending.clear()
 
 

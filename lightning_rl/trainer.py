@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +20,6 @@ from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader
 DEFAULT_MAX_ENV_STEPS = 65_536
 LOG_EVERY_ROWS = 2048  # log at most once in so many rows: logging must not cost training time
 EVALUATION_SEED_OFFSET = 1_000_000  # evaluation never sees an environment seeded for training
-NO_LIMIT_WARNING = "`max_epochs` was not set"
 
 
 class AgentTrainer(Trainer):
@@ -43,6 +41,9 @@ class AgentTrainer(Trainer):
             env steps have passed (rounded up to whole iterations); an epoch then has this length.
             Default: once an epoch if `fit` is given an evaluation environment, else never.
         evaluation_episodes: greedy episodes of one evaluation.
+        torch_threads: CPU threads of torch while an agent is trained. The default of one is by far
+            the fastest for small networks, and makes results independent of the machine's cores;
+            give more for images, None to leave the number alone.
         **trainer_options: every argument of `lightning.Trainer`.
 
     Raises:
@@ -62,6 +63,7 @@ class AgentTrainer(Trainer):
         seed: int | None = None,
         evaluate_every_env_steps: int | None = None,
         evaluation_episodes: int = 100,
+        torch_threads: int | None = 1,
         **trainer_options: Any,
     ) -> None:
         counts = {
@@ -69,20 +71,20 @@ class AgentTrainer(Trainer):
             "num_envs": num_envs,
             "evaluate_every_env_steps": evaluate_every_env_steps,
             "evaluation_episodes": evaluation_episodes,
+            "torch_threads": torch_threads,
         }
         for name, count in counts.items():
             if count is not None and count < 1:
                 raise ConfigError(f"{name}={count}; expected at least 1.")
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed}; expected 0 or more.")
-        with warnings.catch_warnings():  # an agent's run is limited by its budget; see `fit`
-            warnings.filterwarnings("ignore", NO_LIMIT_WARNING)
-            super().__init__(**trainer_options)
+        super().__init__(**trainer_options)
         self.max_env_steps = max_env_steps
         self.num_envs = num_envs
         self.seed = seed
         self.evaluate_every_env_steps = evaluate_every_env_steps
         self.evaluation_episodes = evaluation_episodes
+        self.torch_threads = torch_threads
         limits = ("max_epochs", "max_steps", "max_time")
         self._is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
         self._options = trainer_options
@@ -113,7 +115,6 @@ class AgentTrainer(Trainer):
             StateError: if an agent is given no environment.
         """
         if not isinstance(model, LightningAgentModule):
-            self._warn_without_limit()
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
             )
@@ -122,22 +123,26 @@ class AgentTrainer(Trainer):
             raise StateError(
                 'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
             )
-        with self._agent_defaults(model, evaluates=self._evaluates(val_dataloaders)):
-            val_dataloaders = self._evaluation_loader(
-                model, train_dataloaders if val_dataloaders is None else val_dataloaders
-            )
+        steps_env = is_env(train_dataloaders) or isinstance(train_dataloaders, EnvDataLoader)
+        has_budget = steps_env and not (self._is_limited or self._options.get("fast_dev_run"))
+        with self._agent_defaults(model, self._evaluates(val_dataloaders), has_budget):
+            evaluation_env = train_dataloaders if val_dataloaders is None else val_dataloaders
             train_dataloaders = self._training_loader(model, train_dataloaders)
+            val_dataloaders = self._evaluation_loader(model, evaluation_env)
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path,
                 True if weights_only is None else weights_only,
             )  # fmt: skip
 
     def _training_loader(self, agent: LightningAgentModule, env: Any) -> Any:
-        if not is_env(env):
-            return env
         budget = self.max_env_steps
+        if isinstance(env, EnvDataLoader) and budget is None:
+            budget = agent.max_env_steps
         if budget is None and not self._is_limited:
             budget = DEFAULT_MAX_ENV_STEPS
+        if not is_env(env):
+            agent.max_env_steps = budget if isinstance(env, EnvDataLoader) else None
+            return env
         every = self.evaluate_every_env_steps
         iterations = math.ceil(every / agent.rollout_steps) if every else None
         return EnvDataLoader(agent, env, self.num_envs, self._draw_seed(), budget, iterations)
@@ -157,7 +162,9 @@ class AgentTrainer(Trainer):
         return self.seed
 
     @contextmanager
-    def _agent_defaults(self, agent: LightningAgentModule, evaluates: bool) -> Iterator[None]:
+    def _agent_defaults(
+        self, agent: LightningAgentModule, evaluates: bool, has_budget: bool
+    ) -> Iterator[None]:
         """Set what suits an agent where the user said nothing, and put it back afterwards."""
         defaults: dict[str, Any] = {}
         if not evaluates:
@@ -168,15 +175,19 @@ class AgentTrainer(Trainer):
             defaults["log_every_n_steps"] = math.ceil(LOG_EVERY_ROWS / agent.rollout_steps)
         before = {name: getattr(self, name) for name in defaults}
         epochs = self.fit_loop.max_epochs
-        if not self._is_limited and not self._options.get("fast_dev_run"):
+        if has_budget:
             self.fit_loop.max_epochs = -1
         self._use_env_step_bar()
         for name, value in defaults.items():
             setattr(self, name, value)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.torch_threads or threads)
         try:
             yield
         finally:
-            self.fit_loop.max_epochs = epochs
+            torch.set_num_threads(threads)
+            if has_budget:
+                self.fit_loop.max_epochs = epochs
             for name, value in before.items():
                 setattr(self, name, value)
 
@@ -190,19 +201,15 @@ class AgentTrainer(Trainer):
             callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
             callbacks[callbacks.index(bar)] = EnvStepProgressBar()
 
-    def _warn_without_limit(self) -> None:
-        limited = self._is_limited or self._options.get("fast_dev_run")
-        if not limited and self.fit_loop.max_epochs == 1000:
-            warnings.warn(
-                f"{NO_LIMIT_WARNING}. Setting it to 1000 epochs. To train without an epoch limit, "
-                "set `max_epochs=-1`.",
-                stacklevel=3,
-            )
-
     # ---- validate, test, predict -------------------------------------------------------------
 
     def validate(
-        self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Play greedy episodes in a separate copy of an environment, or validate as Lightning does.
 
@@ -212,11 +219,17 @@ class AgentTrainer(Trainer):
         Raises:
             StateError: if the agent was neither trained nor loaded.
         """
-        return super().validate(
-            model, self._played(model, dataloaders, args, kwargs), *args, **kwargs
-        )
+        dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
+        return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
-    def test(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def test(
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Play greedy episodes in a separate copy of an environment, or test as Lightning does.
 
         Returns:
@@ -225,7 +238,8 @@ class AgentTrainer(Trainer):
         Raises:
             StateError: if the agent was neither trained nor loaded.
         """
-        return super().test(model, self._played(model, dataloaders, args, kwargs), *args, **kwargs)
+        dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
+        return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Play greedy episodes in a separate copy of an environment, or predict as Lightning does.
@@ -234,20 +248,18 @@ class AgentTrainer(Trainer):
             `[{"episode_return": (E,), "episode_length": (E,)}]` of E episodes; given a DataLoader
             of observations, the best actions of each batch.
         """
-        return super().predict(
-            model, self._played(model, dataloaders, args, kwargs), *args, **kwargs
-        )
+        dataloaders = self._played(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
+        return super().predict(model, dataloaders, *args, **kwargs)
 
-    def _played(self, model: Any, env: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _played(self, model: Any, env: Any, ckpt_path: Any, options: dict[str, Any]) -> Any:
         agent = self.lightning_module if model is None else model
         if not isinstance(agent, LightningAgentModule) or not is_env(env):
             return env
-        from_checkpoint = bool(options.get("ckpt_path"))
-        if agent.observation_space is None and not from_checkpoint:
+        if agent.observation_space is None and not ckpt_path:
             raise StateError(
                 "the agent was neither trained nor loaded, so there is nothing to evaluate; call "
                 "fit(agent, env) first, or give ckpt_path."
             )
-        if from_checkpoint:
+        if ckpt_path:
             options.setdefault("weights_only", True)
         return self._evaluation_loader(agent, env)

@@ -76,9 +76,19 @@ class PPOConfig:
                 f"batch_size={self.batch_size} does not fit a rollout of "
                 f"rollout_steps={self.rollout_steps} rows; expected at most as many."
             )
-        for name in ("learning_rate", "clip_range", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a number above 0.")
+        for name in (
+            "learning_rate",
+            "clip_range",
+            "value_clip_range",
+            "max_grad_norm",
+            "target_kl",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}={value}; expected a number above 0.")
+        for name in ("value_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected 0 or more.")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)}; expected a number in [0, 1].")
@@ -215,10 +225,13 @@ class PPOAgent(LightningAgentModule):
         num_minibatches = math.ceil(collected / self.config.batch_size)  # alike in all processes
         bounds = [num_rows * i // num_minibatches for i in range(num_minibatches + 1)]
         for _ in range(self.config.update_epochs):
+            if num_minibatches == 1:  # all rows at once: their order does not matter
+                yield batch
+                continue
             permutation = torch.randperm(num_rows, generator=self.generator).to(self.device)
             shuffled = select(batch, permutation)
             for start, stop in pairwise(bounds):
-                yield select(shuffled, slice(start, stop))
+                yield select(shuffled, slice(start, max(stop, start + 1)))  # never empty
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss of one minibatch of B rows (Schulman et al. 2017, eq. 9)."""
@@ -234,7 +247,9 @@ class PPOAgent(LightningAgentModule):
             values, batch["returns"], batch["values"], config.value_clip_range
         )
         entropy = distribution.entropy().mean()
-        loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+        loss = policy_loss + config.value_coef * value_loss
+        if config.entropy_coef:
+            loss = loss - config.entropy_coef * entropy
         kl = approx_kl(log_probs.detach(), batch["log_probs"])
         self.stop_updates = self.exceeds_target_kl(kl)
         return {

@@ -70,6 +70,10 @@ class ReinforceAgent(LightningAgentModule):
         distribution = action_distribution(parameters, self.action_space)
         return (distribution.mode if deterministic else distribution.sample(self.generator)), {}
 
+    def rollout(self, total_step: int) -> None:
+        """Make full rollouts only: in a short one, at the end of the budget, no episode may end."""
+        super().rollout(self.rollout_steps)
+
     def sample(self) -> list[dict[str, Any]]:
         """Give one batch: all rows whose episode has ended, with their returns G_t."""
         data = self.replay_buffer.tensors(self.device)
