@@ -7,6 +7,8 @@ from lightning_rl.agents.ppo import PPOAgent, PPOConfig
 from lightning_rl.agents.reinforce import ReinforceAgent, ReinforceConfig
 from lightning_rl.buffers import RolloutBuffer
 from lightning_rl.callbacks import EnvStepProgressBar
+from lightning_rl.history import EpisodeHistory
+from lightning_rl.live import plot_returns
 from lightning_rl.loader import EnvDataLoader, EvaluationResult, evaluate
 from lightning_rl.networks import ActorCriticNetwork
 from lightning_rl.trainer import AgentTrainer
@@ -18,6 +20,7 @@ __all__ = [
     "AgentTrainer",
     "EnvDataLoader",
     "EnvStepProgressBar",
+    "EpisodeHistory",
     "EvaluationResult",
     "LightningAgentModule",
     "PPOAgent",
@@ -26,4 +29,5 @@ __all__ = [
     "ReinforceConfig",
     "RolloutBuffer",
     "evaluate",
+    "plot_returns",
 ]

@@ -353,7 +353,7 @@ class LightningAgentModule(LightningModule):
         scalars = {"step": float(self.env_steps)}
         for name in ("episode_return", "episode_length"):
             scalars[f"{stage}_{name}"] = batch[name].mean().item()
-        self.log_dict(scalars, batch_size=1, sync_dist=False)
+        self.log_dict(scalars, batch_size=1, sync_dist=True)
 
     # ---- Lightning's hooks: start, save, resume ----------------------------------------------
 

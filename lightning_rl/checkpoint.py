@@ -270,6 +270,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
     state = {
         "env_steps": agent.env_steps,
         "fit_start": agent.fit_start,
+        "seed": agent.seed,
         "episodes": agent.episodes.state_dict(),
         "generator": agent.generator.get_state(),
         "torch_rng": torch.get_rng_state(),
@@ -305,11 +306,14 @@ def load_agent_state(agent: Any, state: dict[str, Any]) -> None:
 def restore_run(agent: Any, state: dict[str, Any]) -> None:
     """Put random numbers and the running environment back as they were saved.
 
-    Where the environment's state could not be saved, new episodes start, seeded by the agent's
+    Where the environment's state could not be saved, new episodes start, seeded by the run's
     seed and its env steps: two resumed runs are alike, though not like the one that went on.
+    So it is in all processes but the first, as the first alone writes checkpoints.
     """
-    seed = agent.seed + agent.global_rank * agent.runner.num_envs
+    seed = state["seed"] + state["env_steps"] + agent.global_rank * agent.runner.num_envs
     agent.start_run(seed)
+    if agent.global_rank > 0:
+        return
     agent.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_rng"])
     if state.get("env") is None:
@@ -318,7 +322,6 @@ def restore_run(agent: Any, state: dict[str, Any]) -> None:
             "episodes, so it will differ from one that was never stopped.",
             stacklevel=2,
         )
-        agent.runner.reset(seed=seed + state["env_steps"])
         return
     load_env_state(agent.runner.env, state["env"])
     agent.runner.load_state_dict(from_plain(state["runner"]))

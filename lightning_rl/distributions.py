@@ -203,3 +203,53 @@ def action_distribution(parameters: Tensor, space: Space) -> ActionDistribution:
         return Bernoulli(parameters)
     mean, log_std = parameters.chunk(2, dim=-1)
     return DiagonalGaussian(mean, log_std)
+
+
+class SquashedGaussian:
+    """tanh of A independent normals. `mean` and `log_std` (B, A) -> actions (B, A) in (-1, 1).
+
+        a = tanh u,  u ~ N(μ, σ²),  log π(a) = Σ log N(u; μ, σ²) - log(1 - tanh² u)
+
+    The last term is exact, and finite however large u is: 1 - tanh² u = 4 σ(2u) σ(-2u), so its
+    logarithm is 2 (log 2 + log σ(2u) - u), with the logistic function σ.
+
+    Reference: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", appendix C,
+    https://arxiv.org/abs/1812.05905.
+
+    Example:
+        >>> distribution = SquashedGaussian(torch.zeros(1, 1), torch.zeros(1, 1))
+        >>> distribution.mode, distribution.log_prob(torch.zeros(1, 1))
+        (tensor([[0.]]), tensor([-0.9189]))
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.mean, self.log_std = mean, log_std
+
+    @property
+    def mode(self) -> Tensor:
+        """Tanh of the mean, (B, A): what a greedy agent does."""
+        return self.mean.tanh()
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one action a row, (B, A)."""
+        return self.sample_with_log_prob(generator)[0]
+
+    def sample_with_log_prob(
+        self, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw actions (B, A) with their log-probabilities (B,); gradients flow through both."""
+        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean)
+        before = torch.addcmul(self.mean, self.log_std.exp(), noise)  # u
+        normal = -0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        return before.tanh(), (normal - self._log_slope(before)).sum(-1)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-density of actions (B, A) in (-1, 1), (B,)."""
+        before = actions.atanh()
+        normal = DiagonalGaussian(self.mean, self.log_std).log_prob(before)
+        return normal - self._log_slope(before).sum(-1)
+
+    @staticmethod
+    def _log_slope(before: Tensor) -> Tensor:
+        """Give log(1 - tanh² u) of each number."""
+        return 2.0 * (math.log(2.0) + logsigmoid(before + before) - before)

@@ -198,6 +198,7 @@ class EnvRunner:
         self.env_steps = 0
         self.num_calls = 0  # of `step`, since the last reset: the number an error names
         self.observations: Observation = np.empty(0)
+        self.was_reset = False
         self._start_episodes()
 
     def _start_episodes(self) -> None:
@@ -217,6 +218,7 @@ class EnvRunner:
         except Exception as error:  # an environment is foreign code: any error gets an address
             raise self._address(error, "reset") from error
         check_observations(self.observations, self.env.single_observation_space, self.num_envs)
+        self.was_reset = True
         self._start_episodes()
 
     def step(self, actions: NDArray[Any]) -> Step:

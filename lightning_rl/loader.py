@@ -84,7 +84,16 @@ class EnvDataLoader:
         return self.iterations
 
     def __iter__(self) -> Iterator[Any]:
-        """Run the iterations of one epoch, yielding the first minibatch of each."""
+        """Run the iterations of one epoch, yielding the first minibatch of each.
+
+        Raises:
+            StateError: before training has begun, as the environment was not reset then.
+        """
+        if not self.agent.runner.was_reset:
+            raise StateError(
+                "the environment was not reset yet, which is done when training begins; expected "
+                "trainer.fit(agent, loader), or agent.start_run(seed) before the first iteration."
+            )
         for _ in range(self.iterations):
             yield self.agent.next_minibatches()
 

@@ -50,7 +50,7 @@ class RunningMoments:
 
     def state_dict(self) -> dict[str, Any]:
         """Give the statistics as tensors and a number."""
-        mean, variance = torch.from_numpy(self.mean), torch.from_numpy(self.variance)
+        mean, variance = torch.as_tensor(self.mean), torch.as_tensor(self.variance)
         return {"mean": mean.clone(), "variance": variance.clone(), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

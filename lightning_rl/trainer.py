@@ -18,7 +18,7 @@ from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader
 
 DEFAULT_MAX_ENV_STEPS = 65_536
-LOG_EVERY_ROWS = 2048  # log at most once in so many rows: logging must not cost training time
+LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
 EVALUATION_SEED_OFFSET = 1_000_000  # evaluation never sees an environment seeded for training
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF002, RUF003  (Greek letters, as in the papers)
 """Promises of `lightning_rl.functional`: numbers checkable by hand, identities, loud shape errors.
 
 The naive references below sum forwards, straight from the definitions, one environment at a time
@@ -256,7 +255,7 @@ def test_gae_equals_naive_loop(rollout: Rollout, gamma: float, lambda_: float) -
     assert_equals_naive(rollout.gae(gamma, lambda_), naive_gae, rollout, gamma, lambda_)
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(ROLLOUTS, UNIT, UNIT)
 def test_lambda_returns_equal_naive_mixture(rollout: Rollout, gamma: float, lambda_: float) -> None:
     returns = rollout.lambda_returns(gamma, lambda_)
@@ -284,7 +283,7 @@ ESTIMATORS: dict[str, Callable[[Rollout, float], Tensor]] = {
     "discounted_returns": lambda rollout, gamma: rollout.discounted_returns(gamma),
 }
 every_estimator = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS.keys())
-quick = settings(deadline=None, max_examples=100)
+quick = settings(deadline=None, max_examples=50)
 
 
 def on_env_steps(rollout: Rollout, numbers: Tensor) -> Tensor:

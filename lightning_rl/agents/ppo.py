@@ -45,10 +45,10 @@ class PPOConfig:
     """PPO's settings. The defaults solve CartPole-v1 within 65,536 env steps."""
 
     rollout_steps: int = 2048  # rows of a rollout, over all sub-environments
-    batch_size: int = 256  # rows of a minibatch
-    update_epochs: int = 10  # passes over a rollout
-    learning_rate: float = 1e-3
-    gamma: float = 0.99  # discount factor
+    batch_size: int = 512  # rows of a minibatch
+    update_epochs: int = 8  # passes over a rollout
+    learning_rate: float = 3e-3  # high, because it is annealed
+    gamma: float = 0.98  # discount factor
     gae_lambda: float = 0.95  # 0: one-step TD error, 1: Monte Carlo
     clip_range: float = 0.2  # ε of eq. 7
     value_clip_range: float | None = None  # None: the value loss is not clipped
@@ -57,7 +57,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5  # used where the trainer has no gradient_clip_val
     target_kl: float | None = None  # stop an iteration's updates above 1.5 times this
     anneal_learning_rate: bool = True  # linearly, to 0 at the end of the budget
-    anneal_clip_range: bool = False
+    anneal_clip_range: bool = True
     normalize_advantages: bool = True  # within each minibatch
     normalize_observations: bool = False  # by running statistics
     normalize_rewards: bool = False  # by the running deviation of the return

@@ -1,0 +1,224 @@
+"""What agents with a replay buffer share: collecting into it, warming up, drawing, saving it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.envs import to_env_actions
+from lightning_rl.errors import ConfigError, ShapeError, StateError
+from lightning_rl.metrics import to_array
+from lightning_rl.replay import ReplayBuffer
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """The settings of every agent with a replay buffer."""
+
+    rollout_steps: int = 64  # env steps of an iteration, over all sub-environments
+    gradient_steps: int = 64  # updates of an iteration
+    batch_size: int = 256  # transitions of a minibatch
+    learning_rate: float = 3e-4
+    gamma: float = 0.99  # discount factor
+    n_steps: int = 1  # rewards summed before the bootstrap
+    buffer_capacity: int = 1_000_000  # transitions, over all sub-environments
+    buffer_directory: str | None = None  # keep them in this folder instead of in memory
+    learning_starts: int = 1000  # env steps of random actions before the first update
+    tau: float = 0.005  # the target networks' step towards the networks; 1: they are copied
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: naming the setting that is out of its range.
+        """
+        for name in ("rollout_steps", "gradient_steps", "batch_size", "n_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected at least 1.")
+        if not self.batch_size <= self.learning_starts <= self.buffer_capacity:
+            raise ConfigError(
+                f"learning_starts={self.learning_starts}; expected at least "
+                f"batch_size={self.batch_size}, so that the first minibatch can be drawn, and at "
+                f"most buffer_capacity={self.buffer_capacity}."
+            )
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma={self.gamma}; expected a number in [0, 1].")
+        if not 0 < self.tau <= 1:
+            raise ConfigError(f"tau={self.tau}; expected a number in (0, 1].")
+
+
+class ReplayAgentModule(LightningAgentModule):
+    """Base class of agents that learn from a `ReplayBuffer`, such as `DQNAgent` and `SACAgent`.
+
+    An iteration collects `rollout_steps` env steps with the policy as it is and then makes
+    `gradient_steps` updates: the ratio of the two is the paper's, their order is in blocks, because
+    a Lightning batch costs as much as several env steps. Before the first iteration,
+    `learning_starts` env steps are made with random actions; they count as env steps.
+
+    An author writes, besides the three methods of every agent, `random_actions(count)`.
+
+    Args:
+        network: as for `LightningAgentModule`.
+        config: the settings.
+    """
+
+    default_num_envs = 8
+    replay_buffer: ReplayBuffer  # type: ignore[assignment]  # another kind than the base class's
+
+    def __init__(self, network: nn.Module, config: ReplayConfig) -> None:
+        super().__init__(network, config.rollout_steps)
+        self.config: Any = config
+        self.num_updates = 0
+        self.is_warming_up = False
+        self._saved_buffer: dict[str, Any] | None = None  # loaded before there is a buffer
+
+    def random_actions(self, count: int) -> Tensor:
+        """Draw (count, ...) actions uniformly from `generator`."""
+        raise NotImplementedError("a replay agent must define random_actions(count)")
+
+    # ---- collecting --------------------------------------------------------------------------
+
+    def make_buffer(self, num_envs: int) -> ReplayBuffer:  # type: ignore[override]
+        """Allocate the replay buffer; one that fits is kept, with what it holds."""
+        if self.observation_space is None:
+            raise StateError("the agent has no spaces yet; call bind_env(env) first.")
+        buffer: ReplayBuffer | None = getattr(self, "replay_buffer", None)
+        if buffer is None or buffer.num_envs != num_envs:
+            buffer = self.new_buffer(
+                self.config.buffer_capacity,
+                num_envs,
+                self.observation_space,
+                self.action_space,
+                n_steps=self.config.n_steps,
+                gamma=self.config.gamma,
+                directory=self.config.buffer_directory,
+            )
+        if self._saved_buffer is not None:
+            buffer.load_state_dict(self._saved_buffer)
+            self._saved_buffer = None
+        return buffer
+
+    def new_buffer(self, *args: Any, **options: Any) -> ReplayBuffer:
+        """Make a buffer of the kind this agent learns from."""
+        return ReplayBuffer(*args, **options)
+
+    def setup(self, stage: str) -> None:
+        """Check the trainer's settings."""
+        super().setup(stage)
+        if self.config.buffer_directory is not None and self.trainer.world_size > 1:
+            raise ConfigError(
+                f"buffer_directory={self.config.buffer_directory!r} with "
+                f"{self.trainer.world_size} processes; expected 1, as they would overwrite each "
+                "other's transitions. Keep the buffers in memory."
+            )
+
+    def initial_rollout(self) -> None:
+        """Fill the buffer by random actions up to `learning_starts` transitions."""
+        wanted = max(self.config.batch_size, self.config.learning_starts // self._world_size)
+        if len(self.replay_buffer) < wanted:
+            self.is_warming_up = True
+            self.rollout(wanted - len(self.replay_buffer))
+            self.is_warming_up = False
+
+    @torch.no_grad()
+    def rollout(self, total_step: int) -> None:
+        """Act for `total_step` env steps (rounded up to full rows) and append them to the buffer.
+
+        Raises:
+            NonFiniteError: if a reward or observation is NaN or infinite.
+        """
+        runner, buffer = self.runner, self.replay_buffer
+        if runner.num_calls == 0:  # it was reset: what came before is another episode
+            buffer.start(runner.observations)
+        runner.env_steps = 0
+        while runner.env_steps < total_step:
+            if self.is_warming_up:
+                actions = self.random_actions(runner.num_envs)
+            else:
+                actions, _ = self.act(self.as_input(buffer.current()))
+            chosen = to_array(actions)
+            self._check_actions(chosen.shape, buffer.actions.shape[1:])
+            step = runner.step(to_env_actions(chosen, self.action_space))
+            buffer.add(chosen, {}, step)
+        buffer.check_finite()
+        self.env_steps += self._over_all_processes(runner.env_steps)
+
+    def sample(self) -> Iterator[dict[str, Any]]:
+        """Draw this iteration's minibatches: `gradient_steps` of `batch_size` transitions."""
+        config = self.config
+        return self.replay_buffer.minibatches(
+            config.gradient_steps, config.batch_size, self.generator, self.device, self.dtype
+        )
+
+    # ---- saving ------------------------------------------------------------------------------
+
+    def extra_state(self) -> dict[str, Any]:
+        """Save the buffer and the count of updates too."""
+        state = super().extra_state() | {"num_updates": self.num_updates}
+        buffer: ReplayBuffer | None = getattr(self, "replay_buffer", None)
+        return state if buffer is None else state | {"replay_buffer": buffer.state_dict()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the buffer and the count of updates too."""
+        super().load_extra_state(state)
+        self.num_updates = state["num_updates"]
+        self._saved_buffer = state.get("replay_buffer")
+        if self._saved_buffer is not None and hasattr(self, "runner"):
+            self.replay_buffer = self.make_buffer(self.runner.num_envs)
+
+
+def make_target(network: nn.Module) -> nn.Module:
+    """Copy a network; the copy is saved with the agent, but not trained."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+def move_target(target: nn.Module, network: nn.Module, tau: float) -> None:
+    """Move a target network: θ' ← τ θ + (1 - τ) θ'; its buffers are copied.
+
+    Reference: Lillicrap et al. 2016, "Continuous control with deep RL", algorithm 1; τ = 1 is the
+    copying of Mnih et al. 2015.
+    """
+    move: Any = get_ema_multi_avg_fn(1.0 - tau)  # all parameters in one call
+    move(list(target.parameters()), list(network.parameters()), None)
+    for old, new in zip(target.buffers(), network.buffers(), strict=True):
+        old.copy_(new)
+
+
+def n_step_target(
+    rewards: Tensor, next_values: Tensor, terminated: Tensor, discounts: Tensor
+) -> Tensor:
+    """Compute the n-step TD target of B transitions.
+
+        y = r_0 + γ r_1 + ... + γ^(k-1) r_(k-1) + γ^k V(s_k),  without V where terminated
+
+    Args:
+        rewards: (B,) float, the discounted sum of k ≤ n rewards.
+        next_values: (B,) float, V of the state after them; ignored (may be NaN) where terminated.
+        terminated: (B,) bool.
+        discounts: (B,) float, γ^k.
+
+    Raises:
+        ShapeError: if the shapes differ: (B, 1) against (B,) would broadcast to (B, B).
+
+    Example:
+        >>> one = torch.ones(2)
+        >>> n_step_target(one, 10 * one, torch.tensor([False, True]), 0.5 * one)
+        tensor([6., 1.])
+
+    Reference: Sutton and Barto 2018, eq. 7.1.
+    """
+    shapes = [tuple(t.shape) for t in (rewards, next_values, terminated, discounts)]
+    if len(set(shapes)) > 1:
+        raise ShapeError(
+            f"rewards, next_values, terminated, discounts have shapes {shapes}; expected one (B,)."
+        )
+    return torch.addcmul(rewards, discounts, next_values.masked_fill(terminated, 0.0))

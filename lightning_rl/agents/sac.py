@@ -1,0 +1,222 @@
+"""Soft actor-critic (SAC).
+
+Haarnoja et al. 2018, "Soft actor-critic algorithms and applications",
+https://arxiv.org/abs/1812.05905. In the order of its Algorithm 1:
+
+1. act by the policy and store the transition                    `act`, called by `rollout`
+2. draw a minibatch of stored transitions                        `sample`, inherited
+3. update both critics, the actor and the temperature            `training_step`
+4. move the target critics towards the critics                   `training_step`
+
+The three losses are one sum, stepped by one optimizer: each is kept from the parameters that are
+not its own, so the sum's gradient is each loss's gradient where it belongs. Unlike in the paper
+all three are taken at the same parameters, where it updates one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim import Adam, Optimizer
+
+from lightning_rl.agents.replay_agent import (
+    ReplayAgentModule,
+    ReplayConfig,
+    make_target,
+    move_target,
+    n_step_target,
+)
+from lightning_rl.buffers import allocate
+from lightning_rl.distributions import SquashedGaussian
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError
+from lightning_rl.networks import SoftActorCriticNetwork
+
+
+@dataclass(frozen=True)
+class SACConfig(ReplayConfig):
+    """SAC's settings. The defaults solve Pendulum-v1 within 20,000 env steps."""
+
+    rollout_steps: int = 64
+    gradient_steps: int = 64
+    learning_rate: float = 3e-4  # of the actor
+    critic_learning_rate: float = 1e-3  # of the critics and the temperature
+    initial_temperature: float = 1.0  # α at the start
+    target_entropy: float | None = None  # H̄ in nats; None: minus the number of action numbers
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: naming the setting that is out of its range.
+        """
+        super().__post_init__()
+        for name in ("critic_learning_rate", "initial_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected a number above 0.")
+
+
+class SACAgent(ReplayAgentModule):
+    """SAC with twin critics and a learned temperature, for continuous actions within bounds.
+
+    Args:
+        network: has `actor`: observations -> (B, 2A), means and log-deviations before tanh, and
+            `critics`: observations, actions (B, A) in [-1, 1] -> (2, B). Default:
+            `SoftActorCriticNetwork()`.
+        config: the settings.
+
+    Raises:
+        SpaceError: when bound, if the actions are no Box of one axis with finite bounds.
+        ShapeError: when bound, if the network's outputs have other shapes.
+
+    Example:
+        >>> from lightning_rl import AgentTrainer
+        >>> agent = SACAgent()
+        >>> trainer = AgentTrainer(max_env_steps=20_000)
+        >>> trainer.fit(agent, "Pendulum-v1")  # doctest: +SKIP
+    """
+
+    action_center: Tensor  # (A,) of the env's bounds
+    action_reach: Tensor  # (A,) from the center to the bounds
+
+    def __init__(
+        self, network: nn.Module | None = None, config: SACConfig | dict[str, Any] = SACConfig()
+    ) -> None:
+        if isinstance(config, dict):  # as saved in a checkpoint
+            config = SACConfig(**config)
+        super().__init__(network or SoftActorCriticNetwork(), config)
+        self.save_hyperparameters({"config": asdict(config)})
+        self.target_critics: Any = None  # once bound
+        self.log_temperature = nn.Parameter(torch.tensor(config.initial_temperature).log())
+
+    # ---- 1. act ------------------------------------------------------------------------------
+
+    def act(
+        self, observations: Any, deterministic: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Draw actions from the policy, or take tanh of the means, in the env's units."""
+        policy = self.policy(observations)
+        actions = policy.mode if deterministic else policy.sample(self.generator)
+        return self.action_center + self.action_reach * actions, {}
+
+    def policy(self, observations: Any) -> SquashedGaussian:
+        """Give π(·|s) over actions (B, A) in (-1, 1)."""
+        mean, log_std = self.network.actor(observations).float().chunk(2, dim=-1)
+        return SquashedGaussian(mean, log_std.clamp(-20.0, 2.0))
+
+    def random_actions(self, count: int) -> Tensor:
+        """Draw (count, A) actions uniformly within the bounds."""
+        fractions = torch.rand((count, *self.action_space.shape), generator=self.generator)
+        actions = (2.0 * fractions - 1.0).to(self.action_center)
+        return self.action_center + self.action_reach * actions
+
+    # ---- 3. learn ----------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Compute the three losses of B transitions, as one sum."""
+        move_target(self.target_critics, self.network.critics, self.config.tau)
+        self.num_updates += 1
+        temperature = self.log_temperature.detach().exp()
+        critic_loss = self.critic_loss(batch, temperature)
+        actor_loss, log_probs = self.actor_loss(batch["observations"], temperature)
+        entropy = -log_probs.detach().mean()
+        # Eq. 18, with log α for α before the bracket, which keeps α above 0.
+        temperature_loss = self.log_temperature * (entropy - self.target_entropy)
+        return {
+            "loss": critic_loss + actor_loss + temperature_loss,
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "entropy": entropy,
+            "temperature": temperature,
+        }
+
+    def critic_loss(self, batch: dict[str, Any], temperature: Tensor) -> Tensor:
+        """Σ_i ½ (Q_i(s, a) - y)², averaged (eq. 5), y = r + γ (min Q'(s', a') - α log π(a'|s'))."""
+        with torch.no_grad():
+            next_observations = batch["next_observations"]
+            policy = self.policy(next_observations)
+            next_actions, log_probs = policy.sample_with_log_prob(self.generator)
+            next_values = self.target_critics(next_observations, next_actions).float().amin(0)
+            targets = n_step_target(
+                batch["rewards"],
+                next_values - temperature * log_probs,
+                batch["terminated"],
+                batch["discounts"],
+            )
+        actions = (batch["actions"] - self.action_center) / self.action_reach
+        values = self.network.critics(batch["observations"], actions).float()  # (2, B)
+        return mse_loss(values, targets.expand_as(values))  # of 2 B numbers: hence the ½
+
+    def actor_loss(self, observations: Any, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """α log π(a|s) - min Q(s, a), a ~ π, averaged (eq. 9); and the log-probabilities, (B,)."""
+        actions, log_probs = self.policy(observations).sample_with_log_prob(self.generator)
+        with frozen(self.network.critics):
+            values = self.network.critics(observations, actions).float().amin(0)
+        return (temperature * log_probs - values).mean(), log_probs
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam with a learning rate for the actor and one for the critics and the temperature."""
+        config = self.config
+        rest = [*self.network.critics.parameters(), self.log_temperature]
+        groups = [
+            {"params": list(self.network.actor.parameters()), "lr": config.learning_rate},
+            {"params": rest, "lr": config.critic_learning_rate},
+        ]
+        # Fused Adam saves a third of a CPU update; with mixed precision Lightning can't clip it.
+        return Adam(groups, fused="mixed" not in str(self.trainer.precision))
+
+    # ---- spaces ------------------------------------------------------------------------------
+
+    def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
+        """Bind as every agent does, note the bounds and make the target critics."""
+        box = action_space if isinstance(action_space, spaces.Box) else None
+        if box is None or len(box.shape) != 1 or not np.isfinite([box.low, box.high]).all():
+            raise SpaceError(
+                f"SAC got the action space {action_space}; expected a Box with one axis and finite "
+                "bounds, as its actions are tanh of numbers. Use DQNAgent for Discrete, PPOAgent "
+                "for any, or gymnasium.wrappers.RescaleAction for other bounds."
+            )
+        if self.observation_space is None:
+            low, high = torch.from_numpy(box.low).float(), torch.from_numpy(box.high).float()
+            self.register_buffer("action_center", (high + low) / 2, persistent=False)
+            self.register_buffer("action_reach", (high - low) / 2, persistent=False)
+            entropy = self.config.target_entropy
+            self.target_entropy = float(-box.shape[0]) if entropy is None else entropy
+        super().bind_spaces(observation_space, action_space, seed)
+        if self.target_critics is None:
+            self.target_critics = make_target(self.network.critics)
+
+    def check_network(self) -> None:
+        """Pass two zero observations through the network and check what comes out."""
+        observations = self.as_input(allocate(self.observation_space, 2))
+        num_actions = self.action_space.shape[0]
+        with torch.no_grad():
+            parameters = self.network.actor(observations)
+            values = self.network.critics(observations, parameters[:, :num_actions].tanh())
+        got = (tuple(parameters.shape), tuple(values.shape))
+        expected = ((2, 2 * num_actions), (2, 2))
+        if got != expected:
+            raise ShapeError(
+                f"the network's actor and critics returned shapes {got} for 2 observations; "
+                f"expected {expected}: means and log-deviations (B, 2A), and two values (2, B)."
+            )
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients flow through a module's inputs, but not to its parameters."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
