@@ -3,14 +3,17 @@
 from importlib.metadata import version
 
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.agents.dqn import DQNAgent, DQNConfig
 from lightning_rl.agents.ppo import PPOAgent, PPOConfig
 from lightning_rl.agents.reinforce import ReinforceAgent, ReinforceConfig
+from lightning_rl.agents.sac import SACAgent, SACConfig
 from lightning_rl.buffers import RolloutBuffer
 from lightning_rl.callbacks import EnvStepProgressBar
 from lightning_rl.history import EpisodeHistory
 from lightning_rl.live import plot_returns
 from lightning_rl.loader import EnvDataLoader, EvaluationResult, evaluate
 from lightning_rl.networks import ActorCriticNetwork
+from lightning_rl.replay import ReplayBuffer
 from lightning_rl.trainer import AgentTrainer
 
 __version__ = version("lightning_rl")
@@ -18,6 +21,8 @@ __version__ = version("lightning_rl")
 __all__ = [
     "ActorCriticNetwork",
     "AgentTrainer",
+    "DQNAgent",
+    "DQNConfig",
     "EnvDataLoader",
     "EnvStepProgressBar",
     "EpisodeHistory",
@@ -27,7 +32,10 @@ __all__ = [
     "PPOConfig",
     "ReinforceAgent",
     "ReinforceConfig",
+    "ReplayBuffer",
     "RolloutBuffer",
+    "SACAgent",
+    "SACConfig",
     "evaluate",
     "plot_returns",
 ]

@@ -8,7 +8,17 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from lightning_rl import AgentTrainer, PPOAgent, PPOConfig, ReinforceAgent, ReinforceConfig
+from lightning_rl import (
+    AgentTrainer,
+    DQNAgent,
+    DQNConfig,
+    PPOAgent,
+    PPOConfig,
+    ReinforceAgent,
+    ReinforceConfig,
+    SACAgent,
+    SACConfig,
+)
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.history import COLUMNS, EpisodeHistory
 from lightning_rl.live import plot_returns
@@ -96,12 +106,58 @@ def reinforce(
     run(ReinforceAgent(config=settings), env, max_env_steps, num_envs, seed, episodes, output_dir)
 
 
+def dqn(
+    env: str = "CartPole-v1",
+    max_env_steps: int = 50_000,
+    num_envs: int | None = None,
+    seed: int = 0,
+    episodes: int = 100,
+    output_dir: str = "runs/dqn",
+    settings: DQNConfig = DQNConfig(),
+) -> None:
+    """Train DQN and evaluate it.
+
+    Args:
+        env: name of a Gymnasium environment.
+        max_env_steps: the budget, in env steps.
+        num_envs: sub-environments; by default the agent's.
+        seed: of weights, environments and random numbers.
+        episodes: greedy episodes of the evaluation.
+        output_dir: folder for the curve, the episodes, the logs and the checkpoint.
+        settings: DQN's settings.
+    """
+    run(DQNAgent(config=settings), env, max_env_steps, num_envs, seed, episodes, output_dir)
+
+
+def sac(
+    env: str = "Pendulum-v1",
+    max_env_steps: int = 20_000,
+    num_envs: int | None = None,
+    seed: int = 0,
+    episodes: int = 100,
+    output_dir: str = "runs/sac",
+    settings: SACConfig = SACConfig(),
+) -> None:
+    """Train SAC and evaluate it.
+
+    Args:
+        env: name of a Gymnasium environment.
+        max_env_steps: the budget, in env steps.
+        num_envs: sub-environments; by default the agent's.
+        seed: of weights, environments and random numbers.
+        episodes: greedy episodes of the evaluation.
+        output_dir: folder for the curve, the episodes, the logs and the checkpoint.
+        settings: SAC's settings.
+    """
+    run(SACAgent(config=settings), env, max_env_steps, num_envs, seed, episodes, output_dir)
+
+
 def main(args: list[str] | None = None) -> None:
     """Read the command line; without a subcommand, train PPO."""
     import sys
 
     args = sys.argv[1:] if args is None else args
-    commands: dict[str, Any] = {"ppo": ppo, "reinforce": reinforce}
+    commands: dict[str, Any] = {"ppo": ppo, "reinforce": reinforce, "dqn": dqn, "sac": sac}
     if not args or args[0] not in (*commands, "-h", "--help"):
         args = ["ppo", *args]
     auto_cli(commands, args=args, prog="python -m lightning_rl")

@@ -71,8 +71,8 @@ class LightningAgentModule(LightningModule):
         self.observation_normalizer: ObservationNormalizer | None = None
         self.metrics = IterationMetrics()
         self._minibatches: Iterator[Any] = iter(())
-        self._first_minibatch: Any = None
         self.fit_start = 0  # env steps when this run's budget began
+        self.is_fitting = False
         self._world_size = 1
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
 
@@ -112,7 +112,12 @@ class LightningAgentModule(LightningModule):
     def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
         """Build the network for these spaces, or check that it was built for them."""
         if self.observation_space is not None:
-            self._check_spaces(observation_space, action_space)
+            if (observation_space, action_space) != (self.observation_space, self.action_space):
+                raise SpaceError(
+                    f"the agent was built for {self.observation_space} and {self.action_space}; "
+                    f"this environment has {observation_space} and {action_space}. Make a new "
+                    "agent for it."
+                )
             return
         build = getattr(self.network, "build", None)
         if build is not None:
@@ -122,16 +127,8 @@ class LightningAgentModule(LightningModule):
         self.observation_space, self.action_space = observation_space, action_space
         self.check_network()
 
-    def _check_spaces(self, observation_space: Space, action_space: Space) -> None:
-        built = (self.observation_space, self.action_space)
-        if built != (observation_space, action_space):
-            raise SpaceError(
-                f"the agent was built for {built[0]} and {built[1]}; this environment has "
-                f"{observation_space} and {action_space}. Make a new agent for it."
-            )
-
     def check_network(self) -> None:
-        """Check the bound network's outputs. The default accepts everything."""
+        """Check the network's outputs, once bound. The default accepts everything."""
 
     def make_buffer(self, num_envs: int) -> RolloutBuffer:
         """Allocate the buffer that `rollout` fills."""
@@ -216,8 +213,7 @@ class LightningAgentModule(LightningModule):
             total_step = min(total_step, math.ceil(left / self._world_size))
         self.rollout(max(total_step, 1))
         self._minibatches = iter(self.sample())
-        self._first_minibatch = next(self._minibatches)
-        return self._first_minibatch
+        return next(self._minibatches)
 
     def optimizer_step(
         self,
@@ -256,12 +252,6 @@ class LightningAgentModule(LightningModule):
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Leave a minibatch of `sample` alone: it is on the device already."""
-        if batch is self._first_minibatch:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_before_backward(self, loss: Tensor) -> None:
         """Refuse a loss that would destroy the weights.
 
@@ -290,6 +280,8 @@ class LightningAgentModule(LightningModule):
         """
         if self.max_env_steps is not None:
             return min(1.0, (self.env_steps - self.fit_start) / self.max_env_steps)
+        if not self.is_fitting:
+            return 0.0
         return min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
@@ -310,12 +302,12 @@ class LightningAgentModule(LightningModule):
             self._log_iteration()
 
     def _log_iteration(self) -> None:
-        scalars = {"step": float(self.env_steps)}  # the x-axis of every logger
+        learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        # `step` is the x-axis of every logger.
+        scalars = {"step": float(self.env_steps), "learning_rate": learning_rate}
         if len(self.episodes):
             scalars["episode_return"] = self.episodes.mean_return()
             scalars["episode_length"] = self.episodes.mean_length()
-        optimizer = self.trainer.optimizers[0]
-        scalars["learning_rate"] = float(optimizer.param_groups[0]["lr"])
         for name, value in scalars.items():
             self.log(name, value, batch_size=1)
         for name, mean, options in self.metrics.pop_means():
@@ -365,6 +357,7 @@ class LightningAgentModule(LightningModule):
                 "a Lightning batch is a whole iteration of updates. Use a larger batch_size in the "
                 "agent's config: the gradient of a larger minibatch is what accumulation computes."
             )
+        self.is_fitting = stage == "fit"
         self._world_size = self.trainer.world_size
         if stage == "fit":  # a checkpoint, loaded after this, brings its own
             self.fit_start = self.env_steps

@@ -122,12 +122,18 @@ def _parts(env: Any) -> list[Any]:
     """List an environment and every environment it holds: wrapped, vectorised or otherwise."""
     parts, seen = [env], {id(env)}
     for part in parts:  # it grows on the way
-        for value in vars(part).values():
-            for held in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(held, gym.Env | VectorEnv) and id(held) not in seen:
-                    parts.append(held)
-                    seen.add(id(held))
+        for held in _held(part):
+            if id(held) not in seen:
+                parts.append(held)
+                seen.add(id(held))
     return parts
+
+
+def _held(env: Any) -> list[Any]:
+    """List the environments among an environment's attributes."""
+    values = vars(env).values()
+    groups = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return [held for group in groups for held in group if isinstance(held, gym.Env | VectorEnv)]
 
 
 def _is_constant(value: Any) -> bool:

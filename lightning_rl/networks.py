@@ -162,8 +162,8 @@ class ActorCriticNetwork(nn.Module):
 
     Two perceptrons of the same shape share nothing but the encoder (which has no weights unless
     the observations are images). They are computed side by side: `hidden` holds the policy's
-    layers first and the value function's second. Any `nn.Module` can take this network's place if its `forward`
-    returns the same two outputs.
+    layers first and the value function's second. Any `nn.Module` can take this network's place if
+    its `forward` returns the same two outputs.
 
     Args:
         hidden_sizes: units of each hidden layer, for the policy and the value function alike.

@@ -128,10 +128,7 @@ class ReplayBuffer:
     # ---- filling -----------------------------------------------------------------------------
 
     def start(self, observations: Observation) -> None:
-        """Begin new episodes with these (N, ...) observations.
-
-        What was held stays; running episodes are cut, as by a time limit.
-        """
+        """Begin new episodes with these (N, ...) observations; running ones are cut off."""
         if self.head or self.is_full:
             self._advance()  # the row left behind holds the last step's next observation
         write(self.observations, self.head, observations)
@@ -191,14 +188,18 @@ class ReplayBuffer:
             check_finite("rewards", self.rewards[rows], first_step=1)
             for name, array in named(self.observations).items():
                 check_finite(name, array[np.append(rows, self.head)], first_step=0)
-            for t, row in enumerate(rows):
-                for env_index, observation in self._final.get(int(row), {}).items():
-                    for name, array in named(observation).items():
-                        check_finite(name, np.asarray(array)[None, None], t + 1, env_index)
+            final = [(t + 1, *item) for t, r in enumerate(rows) for item in self._final_of(r)]
+            for t, env_index, (name, array) in final:
+                check_finite(name, array, t, env_index)
         except NonFiniteError:
             self.flags[rows] = 0
             self._recount()
             raise
+
+    def _final_of(self, row: int) -> Iterator[tuple[int, tuple[str, NDArray[Any]]]]:
+        for env_index, observation in self._final.get(int(row), {}).items():
+            for name, part in named(observation).items():
+                yield env_index, (name, np.asarray(part)[None, None])
 
     def _last_rows(self, count: int) -> NDArray[np.int64]:
         return np.arange(self.head - count, self.head) % self.num_rows
@@ -343,11 +344,7 @@ class ReplayBuffer:
         return state | {"arrays": {name: array[:rows] for name, array in self._arrays.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave.
-
-        Raises:
-            StateError: if it is of a buffer with another layout, or lies in another folder.
-        """
+        """Take over what `state_dict` gave; raise StateError if it is of another layout."""
         saved: Arrays = state.get("arrays", {})
         self._check_saved(state, saved)
         for name, array in saved.items():

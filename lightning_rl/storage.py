@@ -13,7 +13,7 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from lightning_rl.buffers import allocate
-from lightning_rl.errors import ConfigError, SpaceError
+from lightning_rl.errors import ConfigError, LightningRLError, SpaceError
 
 Arrays = dict[str, NDArray[Any]]
 Fields = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape)
@@ -96,7 +96,9 @@ class ReplayFolder:
                 f"directory={str(self.path)!r} can't hold the replay buffer: {error}. Give a "
                 "folder that can be written, on a disk with enough room."
             ) from error
-        except ValueError as error:
+        except LightningRLError:
+            raise
+        except ValueError as error:  # of numpy or json
             raise self._damaged(str(error)) from error
         got = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
         if got != self.fields:
@@ -113,9 +115,7 @@ class ReplayFolder:
             for name, file in self.files().items():
                 dtype, shape = self.fields[name]
                 np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
-                if hasattr(os, "posix_fallocate"):
-                    with file.open("r+b") as opened:
-                        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+                reserve(file)
             self._write_manifest(0, False)
         except OSError:
             for file in self.files().values():
@@ -174,3 +174,10 @@ class ReplayFolder:
             f"the replay buffer in directory={str(self.path)!r} is damaged: {reason}. Give a new "
             "directory."
         )
+
+
+def reserve(file: Path) -> None:
+    """Let a file's bytes have their place on the disk, where the system can do that."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

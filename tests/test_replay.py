@@ -123,9 +123,9 @@ def test_the_ring_holds_what_a_list_would_hold(data: Any) -> None:
     assert len(buffer) == len(held)
     if not held:
         return
-    batch = next(buffer.minibatches(1, 1, torch.Generator().manual_seed(0)))
+    single = next(buffer.minibatches(1, 1, torch.Generator().manual_seed(0)))
     draws = [buffer.sample(len(held), torch.Generator().manual_seed(seed)) for seed in range(3)]
-    for batch in [*draws, batch]:
+    for batch in [*draws, single]:
         columns = (batch[k].flatten().tolist() for k in ("observations", "rewards"))
         rest = (batch[k].flatten().tolist() for k in ("next_observations", "terminated"))
         for first, reward, after, terminated, discount in zip(
@@ -189,11 +189,7 @@ def test_n_step_returns_are_cut_at_the_end_and_discounted_by_the_steps_taken() -
             strict=True,
         )
     }
-    some = {
-        1.0: (0.1 + 0.1 + 0.075, True, 0.125),
-        2.0: (0.2 + 0.15, True, 0.25),
-        3.0: (0.3, True, 0.5),
-    }
+    some = {1.0: (0.275, True, 0.125), 2.0: (0.35, True, 0.25), 3.0: (0.3, True, 0.5)}
     for first, want in rows.items():
         if first in some:
             assert want == pytest.approx(some[first])
@@ -272,7 +268,7 @@ def test_what_is_not_finite_is_never_drawn() -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match="too few for n_steps=6.*at least 12"):
+    with pytest.raises(ConfigError, match=r"too few for n_steps=6.*at least 12"):
         ReplayBuffer(10, 2, BOX, TWO, n_steps=6)
     with pytest.raises(ConfigError, match="capacity=0"):
         ReplayBuffer(0, 1, BOX, TWO)
@@ -377,7 +373,7 @@ def test_a_state_of_another_layout_is_refused() -> None:
 def test_a_folder_outlives_its_buffer(tmp_path: Path) -> None:
     folder = tmp_path / "replay"
     buffer = ReplayBuffer(20, 1, BOX, TWO, directory=folder)
-    envs, held = fill(buffer, [[None]] * 30)
+    _, held = fill(buffer, [[None]] * 30)
     state = buffer.state_dict()
     assert "arrays" not in state
     again = ReplayBuffer(20, 1, BOX, TWO, directory=folder)
@@ -418,7 +414,7 @@ def test_a_folder_that_cannot_be_used_says_why(tmp_path: Path, monkeypatch: Any)
         ReplayBuffer(20, 1, BOX, TWO, directory=tmp_path / "file")
     with pytest.raises(ConfigError, match="holds other files"):
         ReplayBuffer(20, 1, BOX, TWO, directory=tmp_path)
-    with pytest.raises(ConfigError, match="bytes are free|are free"):
+    with pytest.raises(ConfigError, match="are free"):
         ReplayBuffer(10**13, 1, BOX, TWO, directory=tmp_path / "huge")
     assert not list((tmp_path / "huge").iterdir())
 

@@ -144,9 +144,10 @@ class PPOAgent(LightningAgentModule):
             self.clip_range = self.config.clip_range * (1 - self.progress)
         super().rollout(total_step)
         if self.reward_scaler is not None:
-            buffer = self.replay_buffer
-            ended = buffer.terminated | buffer.truncated
-            buffer.rewards[:] = self.reward_scaler(buffer.rewards, ended, buffer.valid)
+            buffer, filled = self.replay_buffer, slice(self.replay_buffer.size)
+            ended = buffer.terminated[filled] | buffer.truncated[filled]
+            rewards, valid = buffer.rewards[filled], buffer.valid[filled]
+            rewards[:] = self.reward_scaler(rewards, ended, valid)
 
     def evaluate_actions(
         self, observations: Any, actions: Tensor
@@ -296,8 +297,11 @@ class PPOAgent(LightningAgentModule):
     def bind_env(self, env: VectorEnv, seed: int = 0) -> None:
         """Bind as every agent does, and make the reward scaler where asked for."""
         super().bind_env(env, seed)
-        if self.config.normalize_rewards and self.reward_scaler is None:
-            self.reward_scaler = RewardScaler(env.num_envs, self.config.gamma)
+        if self.config.normalize_rewards:
+            scaler = RewardScaler(env.num_envs, self.config.gamma)
+            if self.reward_scaler is not None:  # keep the statistics; the returns start anew
+                scaler.moments = self.reward_scaler.moments
+            self.reward_scaler = scaler
 
     def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
         """Bind as every agent does, and make the observation normaliser where asked for."""

@@ -1,0 +1,297 @@
+"""DQN: its targets by hand, its values where they are known, and that it learns and resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from lightning_rl import AgentTrainer, DQNAgent, DQNConfig, EnvDataLoader, evaluate
+from lightning_rl.agents.replay_agent import n_step_target
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.networks import QNetwork
+from lightning_rl.prioritized import PrioritizedReplayBuffer
+from lightning_rl.testing import IdentityEnv, TwoStateEnv, check_agent
+
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
+
+SMALL = DQNConfig(
+    rollout_steps=32, gradient_steps=32, batch_size=32, learning_rate=1e-2, gamma=0.9, n_steps=1,
+    buffer_capacity=2000, learning_starts=64, target_update_interval=8, tau=1.0, double_q=True,
+    exploration_fraction=1.0, final_epsilon=0.5, anneal_learning_rate=True,
+)  # fmt: skip
+
+
+def trainer(max_env_steps: int, **options: Any) -> AgentTrainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return AgentTrainer(
+        max_env_steps=max_env_steps, seed=0, accelerator="cpu",
+        **(quiet | {"enable_checkpointing": False} | options),
+    )  # fmt: skip
+
+
+def bound(env: Any = "CartPole-v1", config: DQNConfig = SMALL, **options: Any) -> DQNAgent:
+    agent = DQNAgent(QNetwork((16,)), config)
+    agent.max_env_steps = 1000
+    EnvDataLoader(agent, env, seed=0, max_env_steps=1000, **options)
+    return agent
+
+
+class Table(nn.Module):
+    """Gives fixed values for every observation."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.values.expand(len(observations), -1)
+
+
+# ---- the formulas --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("double_q", "value"), [(True, 3.0), (False, 9.0)])
+def test_double_q_chooses_by_one_network_and_values_by_the_other(
+    double_q: bool, value: float
+) -> None:
+    agent = DQNAgent(Table(5.0, 1.0), replace(SMALL, double_q=double_q))
+    EnvDataLoader(agent, "CartPole-v1", num_envs=1)
+    agent.target_network = Table(3.0, 9.0)
+    batch = {
+        "next_observations": torch.zeros(3, 4),
+        "rewards": torch.tensor([1.0, 1.0, 1.0]),
+        "terminated": torch.tensor([False, True, False]),
+        "discounts": torch.tensor([0.9, 0.9, 0.81]),
+    }
+    want = torch.tensor([1 + 0.9 * value, 1.0, 1 + 0.81 * value])
+    torch.testing.assert_close(agent.td_targets(batch), want)
+
+
+def test_a_terminated_state_may_have_no_value_at_all() -> None:
+    one = torch.ones(2)
+    target = n_step_target(one, torch.tensor([torch.nan, 2.0]), torch.tensor([True, False]), one)
+    assert target.tolist() == [1.0, 3.0]
+
+
+def test_a_column_of_values_is_refused() -> None:
+    """It would broadcast to (B, B), as in the template of Lightning and in pl_bolts."""
+    one = torch.ones(4)
+    with pytest.raises(ShapeError, match="expected one"):
+        n_step_target(one, torch.ones(4, 1), one > 1, one)
+
+
+def test_the_target_network_follows_only_every_so_many_updates() -> None:
+    agent = bound()
+    agent.start_run(0)
+    agent.initial_rollout()
+    batch = next(iter(agent.sample()))
+    nn.init.ones_(agent.network.layers[0].weight)
+    agent.training_step(batch, 0)  # update 0: copied
+    nn.init.zeros_(agent.network.layers[0].weight)
+    for _ in range(7):
+        agent.training_step(batch, 0)
+        assert agent.target_network.layers[0].weight.unique().tolist() == [1.0]
+    agent.training_step(batch, 0)  # update 8
+    assert agent.target_network.layers[0].weight.unique().tolist() == [0.0]
+    assert not any(p.requires_grad for p in agent.target_network.parameters())
+    assert any(name.startswith("target_network") for name in agent.state_dict())
+
+
+def test_epsilon_falls_linearly_and_greedy_acting_ignores_it() -> None:
+    agent = bound(config=replace(SMALL, exploration_fraction=0.5, final_epsilon=0.1))
+    agent.start_run(0)
+    for env_steps, epsilon in ((0, 1.0), (250, 0.55), (500, 0.1), (900, 0.1)):
+        agent.env_steps = env_steps
+        agent.rollout(1)
+        assert agent.epsilon == pytest.approx(epsilon)
+    agent.epsilon = 1.0
+    actions, remembered = agent.act(torch.zeros(500, 4), deterministic=True)
+    assert len(actions.unique()) == 1
+    assert not remembered
+    assert agent.act(torch.zeros(500, 4))[0].unique().tolist() == [0, 1]
+
+
+# ---- an iteration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_env_steps_and_updates_are_counted_without_reset_rows(num_envs: int) -> None:
+    agent = DQNAgent(QNetwork((16,)), SMALL)
+    trainer(320, num_envs=num_envs).fit(agent, "CartPole-v1")
+    assert 320 <= agent.env_steps < 320 + 10 * num_envs
+    assert len(agent.replay_buffer) == agent.env_steps
+    assert agent.num_updates == 8 * 32  # the first 64 env steps are the warm-up
+
+
+def test_the_warm_up_is_random_and_made_once() -> None:
+    agent = DQNAgent(Table(1.0, 0.0), SMALL)
+    trainer(96).fit(agent, "CartPole-v1")
+    first = agent.replay_buffer
+    assert first.actions[:8].mean() == pytest.approx(0.5, abs=0.2)
+    trainer(32).fit(agent, "CartPole-v1")  # what was learned from is kept
+    assert agent.replay_buffer is first
+    assert agent.env_steps == 128
+
+
+def test_evaluation_leaves_the_buffer_alone() -> None:
+    """pl_bolts' test_dataloader refilled it (pl_bolts/models/rl/dqn_model.py, lines 319-333)."""
+    agent = DQNAgent(QNetwork((16,)), SMALL)
+    run = trainer(96)
+    run.fit(agent, "CartPole-v1")
+    head, held = agent.replay_buffer.head, agent.replay_buffer.observations.copy()
+    run.test(agent, "CartPole-v1")
+    evaluate(agent, "CartPole-v1", episodes=2)
+    assert agent.replay_buffer.head == head
+    assert (agent.replay_buffer.observations == held).all()
+
+
+def test_it_keeps_the_contract_of_every_agent() -> None:
+    check_agent(DQNAgent(QNetwork((16,)), replace(SMALL, learning_starts=32)), "CartPole-v1")
+    config = replace(SMALL, priority_exponent=0.6, n_steps=3, learning_starts=32)
+    check_agent(DQNAgent(QNetwork((16,)), config), "CartPole-v1")
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(SpaceError, match=r"DQN got the action space Box.*Use SACAgent"):
+        EnvDataLoader(DQNAgent(), "Pendulum-v1")
+    with pytest.raises(ShapeError, match=r"expected \(2, 2\)"):
+        EnvDataLoader(DQNAgent(Table(1.0, 2.0, 3.0)), "CartPole-v1")
+    with pytest.raises(ConfigError, match="learning_starts=10; expected at least batch_size=64"):
+        DQNConfig(learning_starts=10)
+    with pytest.raises(ConfigError, match="at most buffer_capacity=500"):
+        DQNConfig(buffer_capacity=500)
+    for name in ("tau", "target_update_interval", "final_epsilon", "gamma", "max_grad_norm"):
+        with pytest.raises(ConfigError, match=f"{name}=-1"):
+            DQNConfig(**{name: -1})
+    with pytest.raises(StateError, match="batch of 32, but the buffer holds 0"):
+        list(bound().sample())
+
+
+def test_several_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    agent = DQNAgent(QNetwork((16,)), replace(SMALL, buffer_directory=str(tmp_path)))
+    agent.trainer = trainer(10)
+    agent.setup("fit")
+    type(agent.trainer).world_size, before = property(lambda _: 2), type(agent.trainer).world_size
+    try:
+        with pytest.raises(ConfigError, match="overwrite each other"):
+            agent.setup("fit")
+    finally:
+        type(agent.trainer).world_size = before
+
+
+# ---- learning ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority_exponent", [0.0, 0.6])
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_it_finds_the_values_of_two_states(mode: AutoresetMode, priority_exponent: float) -> None:
+    """Episodes are truncated after 8 steps: without the bootstrap there, V(1) would be 6 at most."""
+    env = SyncVectorEnv([TwoStateEnv] * 4, autoreset_mode=mode)
+    config = replace(SMALL, priority_exponent=priority_exponent, learning_rate=0.1)
+    agent = DQNAgent(QNetwork(()), config)  # a table: the observation is one of two
+    trainer(1000).fit(agent, env)
+    v_1 = 1 / (1 - 0.9)
+    v_0 = 0.9 * v_1 - 0.5
+    want = torch.tensor([[0.9 * v_0, v_0], [0.9 * v_0, v_1]])
+    got = agent.network(torch.tensor([0, 1]))
+    torch.testing.assert_close(got.detach(), want, atol=0.3, rtol=0)
+    assert isinstance(agent.replay_buffer, PrioritizedReplayBuffer) == bool(priority_exponent)
+
+
+def test_it_learns_from_dicts_and_offset_actions() -> None:
+    class Shifted(gym.Wrapper):
+        observation_space = spaces.Dict(
+            {"cue": spaces.Discrete(3), "noise": spaces.Box(-1, 1, (2,))}
+        )
+        action_space = spaces.Discrete(3, start=5)
+
+        def reset(self, **options: Any) -> Any:
+            cue, info = self.env.reset(**options)
+            return {"cue": cue, "noise": self.observation_space["noise"].sample()}, info
+
+        def step(self, action: Any) -> Any:
+            cue, *rest = self.env.step(action - 5)
+            return {"cue": cue, "noise": self.observation_space["noise"].sample()}, *rest
+
+    agent = DQNAgent(QNetwork((32,)), SMALL)
+    env = SyncVectorEnv([lambda: Shifted(IdentityEnv(spaces.Discrete(3)))] * 4)
+    trainer(1200).fit(agent, env)
+    assert evaluate(agent, lambda: Shifted(IdentityEnv(spaces.Discrete(3))), 10).mean > 7.5
+
+
+# ---- resuming ------------------------------------------------------------------------------------
+
+
+class SaveAt(Callback):
+    def __init__(self, iteration: int, path: Path) -> None:
+        self.iteration, self.path = iteration, path
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.iteration:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"priority_exponent": 0.6, "n_steps": 3}, {"buffer_capacity": 150}]
+)
+def test_a_resumed_run_is_the_run_that_went_on(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = replace(SMALL, **options)
+    path = tmp_path / "agent.ckpt"
+    agents = [DQNAgent(QNetwork((16,)), config) for _ in range(2)]
+    trainer(320, callbacks=[SaveAt(4, path)]).fit(agents[0], "CartPole-v1")
+    trainer(320).fit(agents[1], "CartPole-v1", ckpt_path=path)
+    first, second = (agent.state_dict() for agent in agents)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert agents[0].num_updates == agents[1].num_updates
+    assert agents[0].env_steps == agents[1].env_steps
+    batches = [agent.replay_buffer.sample(20, torch.Generator()) for agent in agents]
+    assert torch.equal(batches[0]["observations"], batches[1]["observations"])
+
+
+def test_a_loaded_agent_acts_alike_and_brings_its_buffer(tmp_path: Path) -> None:
+    agent = DQNAgent(QNetwork((256, 256)), SMALL)
+    run = trainer(96)
+    run.fit(agent, "CartPole-v1")
+    run.save_checkpoint(tmp_path / "agent.ckpt")
+    loaded = DQNAgent.load_from_checkpoint(tmp_path / "agent.ckpt", weights_only=True)
+    observations = torch.randn(50, 4)
+    assert torch.equal(agent(observations), loaded(observations))
+    EnvDataLoader(loaded, "CartPole-v1")
+    assert len(loaded.replay_buffer) == len(agent.replay_buffer)
+
+
+def test_a_folder_of_transitions_serves_a_run(tmp_path: Path) -> None:
+    config = replace(SMALL, buffer_directory=str(tmp_path / "replay"))
+    agent = DQNAgent(QNetwork((16,)), config)
+    trainer(128, callbacks=[SaveAt(2, tmp_path / "agent.ckpt")]).fit(agent, "CartPole-v1")
+    assert (tmp_path / "agent.ckpt").stat().st_size < 60_000  # a reference, no copy
+    again = DQNAgent(QNetwork((16,)), config)
+    trainer(128).fit(again, "CartPole-v1", ckpt_path=tmp_path / "agent.ckpt")
+    assert all(
+        torch.equal(a, b) for a, b in zip(agent.parameters(), again.parameters(), strict=True)
+    )
+
+
+# ---- the proof -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_it_solves_cartpole_by_default(seed: int) -> None:
+    agent = DQNAgent()
+    run = trainer(50_000)
+    run.seed = seed
+    run.fit(agent, "CartPole-v1")
+    assert evaluate(agent, "CartPole-v1", episodes=100, seed=1000 + seed).mean >= 475
