@@ -14,14 +14,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_rl.buffers import RolloutBuffer, select, to_tensor
-from lightning_rl.checkpoint import agent_state, load_agent_state, restore_run
+from lightning_rl.checkpoint import STATE_KEY, agent_state, load_agent_state, restore_run
 from lightning_rl.envs import EnvRunner, Episodes, Step, to_env_actions
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.history import EpisodeHistory
 from lightning_rl.metrics import IterationMetrics, to_array
 from lightning_rl.normalization import ObservationNormalizer
-
-STATE_KEY = "lightning_rl"  # of the agent's own entry in a checkpoint
 
 
 class LightningAgentModule(LightningModule):
@@ -395,5 +393,4 @@ class LightningAgentModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network for the saved spaces and take over counters and statistics."""
-        load_agent_state(self, checkpoint[STATE_KEY])
-        self._resumed = checkpoint[STATE_KEY]
+        self._resumed = load_agent_state(self, checkpoint)

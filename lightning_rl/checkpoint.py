@@ -22,6 +22,7 @@ from gymnasium.vector import VectorEnv
 
 from lightning_rl.errors import SpaceError, StateError
 
+STATE_KEY = "lightning_rl"  # of an agent's own entry in a checkpoint
 SCALARS = (type(None), bool, int, float, str)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, torch.nn.Module)
 # What an environment holds besides its state: fixed when it was made, so it is not saved.
@@ -298,8 +299,21 @@ def _env_state_or_reason(env: Any) -> tuple[Any, str]:
         return None, str(error)
 
 
-def load_agent_state(agent: Any, state: dict[str, Any]) -> None:
-    """Take over counters, history and statistics, and build an unbuilt network for its spaces."""
+def load_agent_state(agent: Any, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Take over counters, history and statistics, and build an unbuilt network for its spaces.
+
+    Returns:
+        The agent's own entry in the checkpoint, for `restore_run`.
+
+    Raises:
+        StateError: if the checkpoint is not an agent's.
+    """
+    if STATE_KEY not in checkpoint:
+        raise StateError(
+            "the checkpoint holds no agent's state; expected one that was saved while an agent was "
+            "trained. Load its weights alone with agent.load_state_dict(checkpoint['state_dict'])."
+        )
+    state: dict[str, Any] = checkpoint[STATE_KEY]
     if agent.observation_space is None and "observation_space" in state:
         agent.bind_spaces(
             space_from_state(state["observation_space"]), space_from_state(state["action_space"])
@@ -307,6 +321,7 @@ def load_agent_state(agent: Any, state: dict[str, Any]) -> None:
     agent.env_steps, agent.fit_start = state["env_steps"], state["fit_start"]
     agent.episodes.load_state_dict(state["episodes"])
     agent.load_extra_state(from_plain(state["extra"]))
+    return state
 
 
 def restore_run(agent: Any, state: dict[str, Any]) -> None:

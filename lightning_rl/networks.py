@@ -339,7 +339,8 @@ class TwinCritic(nn.Module):
 
     def forward(self, observations: Observations, actions: Tensor) -> Tensor:
         """Return Q_1 and Q_2, (2, B), of B observations and actions (B, A)."""
-        features = torch.cat([self.encoder(observations), actions], dim=-1)
+        features = self.encoder(observations)
+        features = torch.cat([features, actions.to(features.dtype)], dim=-1)
         features = features.expand(2, *features.shape)  # without a copy
         for layer in self.hidden:
             features = self.activation(layer(features))

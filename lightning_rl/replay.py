@@ -329,7 +329,7 @@ class ReplayBuffer:
         """Give what a resumed run needs: the filled rows, or the folder that holds them.
 
         A folder is not copied: it goes on from the checkpoint bit for bit only if nothing was
-        added since.
+        added since and in NEXT_STEP mode, as it does not hold what is kept apart.
         """
         state: dict[str, Any] = {
             "head": self.head,
@@ -352,6 +352,8 @@ class ReplayBuffer:
         self.head, self.is_full = state["head"], state["is_full"]
         self._final = state["final"]
         for name, array in named(self.observations).items():
+            if not np.array_equal(array[self.head], state["current"][name]):
+                self.flags[self.head - 1] = 0  # of a later lap, in a folder that has gone on
             array[self.head] = state["current"][name]
         self.flags[self.head] = 0
         if not self.is_full:

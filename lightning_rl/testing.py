@@ -237,8 +237,8 @@ def check_agent(agent: LightningAgentModule, env: EnvLike, seed: int = 0) -> Non
     loader = EnvDataLoader(agent, make_evaluation_env(env, episodes=3), seed=seed)
     agent.max_env_steps = 2**31
     agent.start_run(seed)
-    raw = copy.deepcopy(agent.runner.observations)
-    _check_act(agent, raw)
+    _check_act(agent, raw := copy.deepcopy(agent.runner.observations))
+    agent.initial_rollout()
     agent.rollout(agent.rollout_steps)
     _check_sample(agent)
     _check_training(agent, unbound, loader, raw)
@@ -329,7 +329,7 @@ def _row_set(values: Any) -> set[bytes]:
 
 def _check_minibatch(name: str, minibatch: Any, marked: set[bytes]) -> None:
     leaves = _leaves(minibatch)
-    tensors = isinstance(minibatch, dict) and all(isinstance(leaf, Tensor) for leaf in leaves)
+    tensors = isinstance(minibatch, dict) and all(isinstance(v, Tensor) for v in leaves)
     _require(tensors, ShapeError, f"{name} is a {type(minibatch)}; expected a dict of tensors.")
     sizes = {tuple(leaf.shape[:1]) for leaf in leaves}
     equal = len(sizes) == 1 and sizes.isdisjoint({(), (0,)})
@@ -337,7 +337,7 @@ def _check_minibatch(name: str, minibatch: Any, marked: set[bytes]) -> None:
     hint = "Leave out the rows where replay_buffer.valid is False: they are no env steps."
     for key, part in minibatch.items():
         finite = all(leaf.isfinite().all() for leaf in _leaves(part))
-        message = f"{name} has {key!r} that are not finite, as rewards of reset rows are here. "
+        message = f"{name} has NaN or inf in {key!r}, as reset rows have in their rewards here. "
         _require(finite, NonFiniteError, message + hint)
     leaked = marked and marked & _row_set(minibatch.get("observations", {}))
     _require(not leaked, StateError, f"{name} holds reset rows; expected env steps only. {hint}")

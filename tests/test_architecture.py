@@ -64,6 +64,48 @@ PPO_DATA = {
     "distributions.py": ["Categorical"],
 }
 
+# What DQN and SAC have in common, and each its own.
+REPLAY_PATH = {
+    **{file: PPO_PATH[file] for file in ("trainer.py", "loader.py")},
+    "agent.py": [name for name in PPO_PATH["agent.py"] if not name.endswith(".rollout")],
+    "envs.py": ["EnvRunner.step"],
+    "replay.py": [
+        f"ReplayBuffer.{name}"
+        for name in (
+            "start", "current", "add", "_advance", "minibatches", "_draw", "_gather",
+            "_sum_rewards", "_as_tensors",
+        )
+    ],
+    "agents/replay_agent.py": [
+        "ReplayAgentModule.initial_rollout",
+        "ReplayAgentModule.rollout",
+        "ReplayAgentModule.sample",
+        "move_target",
+        "n_step_target",
+    ],
+}  # fmt: skip
+DQN_PATH = REPLAY_PATH | {
+    "agents/dqn.py": [
+        f"DQNAgent.{name}"
+        for name in (
+            "act", "random_actions", "rollout", "td_targets", "training_step",
+            "configure_optimizers", "configure_gradient_clipping",
+        )
+    ],
+    "networks.py": ["QNetwork", "perceptron"],
+}  # fmt: skip
+SAC_PATH = REPLAY_PATH | {
+    "agents/sac.py": [
+        f"SACAgent.{name}"
+        for name in (
+            "act", "policy", "random_actions", "training_step", "critic_loss", "actor_loss",
+            "configure_optimizers",
+        )
+    ] + ["frozen"],
+    "networks.py": ["SoftActorCriticNetwork", "TwinCritic", "TwinLinear", "perceptron"],
+    "distributions.py": ["SquashedGaussian"],
+}  # fmt: skip
+
 
 def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -173,6 +215,13 @@ def lines_read(path: dict[str, list[str]]) -> int:
 def test_ppo_is_read_from_fit_to_optimizer_step_in_650_lines_and_6_files() -> None:
     assert len(PPO_PATH) <= 6
     assert lines_read(PPO_PATH) + lines_read(PPO_DATA) <= 650
+
+
+@pytest.mark.parametrize("path", [DQN_PATH, SAC_PATH], ids=["dqn", "sac"])
+def test_replay_agents_are_read_from_fit_to_optimizer_step_in_650_lines(
+    path: dict[str, list[str]],
+) -> None:
+    assert lines_read(path) <= 650
 
 
 def test_importing_the_package_needs_no_optional_library() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_the_warm_up_is_random_and_made_once() -> None:
     assert first.actions[:8].mean() == pytest.approx(0.5, abs=0.2)
     trainer(32).fit(agent, "CartPole-v1")  # what was learned from is kept
     assert agent.replay_buffer is first
-    assert agent.env_steps == 128
+    assert 128 <= agent.env_steps < 128 + 3 * agent.default_num_envs
 
 
 def test_evaluation_leaves_the_buffer_alone() -> None:
@@ -158,6 +159,13 @@ def test_it_keeps_the_contract_of_every_agent() -> None:
     check_agent(DQNAgent(QNetwork((16,)), replace(SMALL, learning_starts=32)), "CartPole-v1")
     config = replace(SMALL, priority_exponent=0.6, n_steps=3, learning_starts=32)
     check_agent(DQNAgent(QNetwork((16,)), config), "CartPole-v1")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_it_trains_in_half_precision_and_is_clipped(precision: str) -> None:
+    agent = DQNAgent(QNetwork((16,)), SMALL)
+    trainer(96, precision=precision).fit(agent, "CartPole-v1")
+    assert all(torch.isfinite(p).all() for p in agent.parameters())
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -197,7 +205,7 @@ def test_several_processes_do_not_share_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("priority_exponent", [0.0, 0.6])
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_it_finds_the_values_of_two_states(mode: AutoresetMode, priority_exponent: float) -> None:
-    """Episodes are truncated after 8 steps: without the bootstrap there, V(1) would be 6 at most."""
+    """Episodes are truncated after 8 steps, where the bootstrap must go on."""
     env = SyncVectorEnv([TwoStateEnv] * 4, autoreset_mode=mode)
     config = replace(SMALL, priority_exponent=priority_exponent, learning_rate=0.1)
     agent = DQNAgent(QNetwork(()), config)  # a table: the observation is one of two
@@ -212,18 +220,17 @@ def test_it_finds_the_values_of_two_states(mode: AutoresetMode, priority_exponen
 
 def test_it_learns_from_dicts_and_offset_actions() -> None:
     class Shifted(gym.Wrapper):
-        observation_space = spaces.Dict(
-            {"cue": spaces.Discrete(3), "noise": spaces.Box(-1, 1, (2,))}
-        )
+        noise = spaces.Box(-1, 1, (2,))
+        observation_space = spaces.Dict({"cue": spaces.Discrete(3), "noise": noise})
         action_space = spaces.Discrete(3, start=5)
 
         def reset(self, **options: Any) -> Any:
             cue, info = self.env.reset(**options)
-            return {"cue": cue, "noise": self.observation_space["noise"].sample()}, info
+            return {"cue": cue, "noise": self.noise.sample()}, info
 
         def step(self, action: Any) -> Any:
             cue, *rest = self.env.step(action - 5)
-            return {"cue": cue, "noise": self.observation_space["noise"].sample()}, *rest
+            return {"cue": cue, "noise": self.noise.sample()}, *rest
 
     agent = DQNAgent(QNetwork((32,)), SMALL)
     env = SyncVectorEnv([lambda: Shifted(IdentityEnv(spaces.Discrete(3)))] * 4)
@@ -272,16 +279,24 @@ def test_a_loaded_agent_acts_alike_and_brings_its_buffer(tmp_path: Path) -> None
     assert len(loaded.replay_buffer) == len(agent.replay_buffer)
 
 
-def test_a_folder_of_transitions_serves_a_run(tmp_path: Path) -> None:
-    config = replace(SMALL, buffer_directory=str(tmp_path / "replay"))
-    agent = DQNAgent(QNetwork((16,)), config)
-    trainer(128, callbacks=[SaveAt(2, tmp_path / "agent.ckpt")]).fit(agent, "CartPole-v1")
-    assert (tmp_path / "agent.ckpt").stat().st_size < 60_000  # a reference, no copy
-    again = DQNAgent(QNetwork((16,)), config)
-    trainer(128).fit(again, "CartPole-v1", ckpt_path=tmp_path / "agent.ckpt")
-    assert all(
-        torch.equal(a, b) for a, b in zip(agent.parameters(), again.parameters(), strict=True)
-    )
+def test_a_folder_of_transitions_serves_a_resumed_run(tmp_path: Path) -> None:
+    folder, path = tmp_path / "replay", tmp_path / "agent.ckpt"
+    config = replace(SMALL, buffer_directory=str(folder))
+
+    class Copy(SaveAt):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            super().on_train_batch_end(trainer)
+            if trainer.global_step == self.iteration:
+                shutil.copytree(folder, tmp_path / "then")
+
+    agents = [DQNAgent(QNetwork((16,)), config) for _ in range(2)]
+    trainer(192, callbacks=[Copy(2, path)]).fit(agents[0], "CartPole-v1")
+    assert path.stat().st_size < 60_000  # it refers to the folder, which was not copied into it
+    shutil.rmtree(folder)
+    (tmp_path / "then").rename(folder)
+    trainer(192).fit(agents[1], "CartPole-v1", ckpt_path=path)
+    first, second = (agent.state_dict() for agent in agents)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # ---- the proof -----------------------------------------------------------------------------------

@@ -474,19 +474,19 @@ def test_rewards_are_scaled_by_the_deviation_of_returns_and_histories_are_not() 
     plain, scaled = (bound(counting(*lengths), normalize_rewards=n) for n in (False, True))
     returns: list[float] = []
     running = [0.0, 0.0]
-    for _ in range(2):
+    for rows in (64, 20, 64, 1):  # a shortened rollout leaves old rows in the buffer
         for agent in (plain, scaled):
-            agent.rollout(64)
-        raw = plain.replay_buffer
-        for t in range(32):
+            agent.rollout(rows)
+        raw, valid = plain.replay_buffer, plain.replay_buffer.valid.copy()
+        valid[raw.size :] = False
+        for t in range(raw.size):
             for i in range(2):
-                if raw.valid[t, i]:
+                if valid[t, i]:
                     running[i] = 0.5 * running[i] + float(raw.rewards[t, i])
                     returns.append(running[i])
-                if raw.terminated[t, i] or not raw.valid[t, i]:
+                if raw.terminated[t, i] or not valid[t, i]:
                     running[i] = 0.0
         expected = raw.rewards / np.sqrt(np.var(returns) + 1e-8)
-        valid = raw.valid
         assert np.allclose(scaled.replay_buffer.rewards[valid], expected[valid], rtol=1e-5)
     before = scaled.reward_scaler.state_dict()
     result = evaluate(scaled, CountingEnv([4]), episodes=2)

@@ -218,10 +218,8 @@ def test_a_new_run_is_never_joined_to_the_last() -> None:
 
 
 def test_dicts_images_and_offset_actions_keep_their_kinds() -> None:
-    space = spaces.Dict(
-        {"image": spaces.Box(0, 255, (2, 2, 1), np.uint8), "speed": spaces.Box(-1, 1, (3,), np.float64),
-         "room": spaces.Discrete(5)}
-    )  # fmt: skip
+    image, speed = spaces.Box(0, 255, (2, 2, 1), np.uint8), spaces.Box(-1, 1, (3,), np.float64)
+    space = spaces.Dict({"image": image, "speed": speed, "room": spaces.Discrete(5)})
     buffer = ReplayBuffer(8, 2, space, spaces.Discrete(300, start=5))
     first = {
         "image": np.full((2, 2, 2, 1), 200, np.uint8),
@@ -399,6 +397,21 @@ def test_a_folder_whose_run_was_killed_pairs_no_strangers(tmp_path: Path) -> Non
             buffer.state_dict()  # flushed here; then "killed"
     again = ReplayBuffer(10, 1, BOX, TWO, directory=tmp_path)
     for batch in again.minibatches(20, 5, torch.Generator().manual_seed(0)):
+        for key, first in enumerate(batch["observations"].flatten().tolist()):
+            assert batch["next_observations"].flatten()[key].item() == envs.transitions[first][1]
+
+
+def test_a_folder_that_has_gone_a_lap_further_pairs_no_strangers(tmp_path: Path) -> None:
+    buffer = ReplayBuffer(10, 1, BOX, TWO, directory=tmp_path)
+    envs = Episodes(1, False)
+    buffer.start(envs.array())
+    for t in range(37):
+        envs.rewards_before = np.array(envs.observations) / 10
+        buffer.add(np.array([0]), {}, envs.step([None]))
+        if t == 22:
+            state = from_plain(to_plain(buffer.state_dict()))
+    buffer.load_state_dict(state)
+    for batch in buffer.minibatches(50, 5, torch.Generator().manual_seed(0)):
         for key, first in enumerate(batch["observations"].flatten().tolist()):
             assert batch["next_observations"].flatten()[key].item() == envs.transitions[first][1]
 

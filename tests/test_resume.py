@@ -35,6 +35,7 @@ from lightning_rl import (
     ReinforceAgent,
     evaluate,
 )
+from lightning_rl.errors import StateError
 
 LIGHTNINGS_WARNING = ".isinstance.treespec"  # Lightning 2.6 calls what torch 2.13 deprecates
 pytestmark = pytest.mark.filterwarnings(f"ignore:{LIGHTNINGS_WARNING}:FutureWarning")
@@ -401,3 +402,9 @@ def test_loading_leaves_random_numbers_alone(runs: dict[str, Any]) -> None:
     before = random_state()
     PPOAgent.load_from_checkpoint(runs["folder"] / "plain" / "end.ckpt")
     assert random_state() == before
+
+
+def test_a_checkpoint_of_another_module_is_refused() -> None:
+    agent = PPOAgent()
+    with pytest.raises(StateError, match="no agent's state"):
+        agent.on_load_checkpoint({"state_dict": {}})

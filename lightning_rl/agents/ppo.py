@@ -46,8 +46,8 @@ class PPOConfig:
 
     rollout_steps: int = 2048  # rows of a rollout, over all sub-environments
     batch_size: int = 512  # rows of a minibatch
-    update_epochs: int = 8  # passes over a rollout
-    learning_rate: float = 3e-3  # high, because it is annealed
+    update_epochs: int = 6  # passes over a rollout
+    learning_rate: float = 5e-3  # high, because it is annealed
     gamma: float = 0.98  # discount factor
     gae_lambda: float = 0.95  # 0: one-step TD error, 1: Monte Carlo
     clip_range: float = 0.2  # ε of eq. 7
@@ -111,6 +111,8 @@ class PPOAgent(LightningAgentModule):
         >>> trainer = AgentTrainer(max_env_steps=65_536)
         >>> trainer.fit(agent, "CartPole-v1")  # doctest: +SKIP
     """
+
+    default_num_envs = 32
 
     def __init__(
         self, network: nn.Module | None = None, config: PPOConfig | dict[str, Any] = PPOConfig()

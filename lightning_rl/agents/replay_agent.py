@@ -187,7 +187,7 @@ def move_target(target: nn.Module, network: nn.Module, tau: float) -> None:
     Reference: Lillicrap et al. 2016, "Continuous control with deep RL", algorithm 1; τ = 1 is the
     copying of Mnih et al. 2015.
     """
-    move: Any = get_ema_multi_avg_fn(1.0 - tau)  # all parameters in one call
+    move: Any = get_ema_multi_avg_fn(1.0 - tau)  # type: ignore[no-untyped-call]  # all in one call
     move(list(target.parameters()), list(network.parameters()), None)
     for old, new in zip(target.buffers(), network.buffers(), strict=True):
         old.copy_(new)

@@ -42,7 +42,10 @@ from lightning_rl.networks import SoftActorCriticNetwork
 
 @dataclass(frozen=True)
 class SACConfig(ReplayConfig):
-    """SAC's settings. The defaults solve Pendulum-v1 within 20,000 env steps."""
+    """SAC's settings. The defaults are meant to solve Pendulum-v1 within 20,000 env steps.
+
+    With `n_steps` above 1, the entropies between the first step and the bootstrap are left out.
+    """
 
     rollout_steps: int = 64
     gradient_steps: int = 64
@@ -199,14 +202,23 @@ class SACAgent(ReplayAgentModule):
         num_actions = self.action_space.shape[0]
         with torch.no_grad():
             parameters = self.network.actor(observations)
+            check_shape("actor", parameters, (2, 2 * num_actions))
             values = self.network.critics(observations, parameters[:, :num_actions].tanh())
-        got = (tuple(parameters.shape), tuple(values.shape))
-        expected = ((2, 2 * num_actions), (2, 2))
-        if got != expected:
-            raise ShapeError(
-                f"the network's actor and critics returned shapes {got} for 2 observations; "
-                f"expected {expected}: means and log-deviations (B, 2A), and two values (2, B)."
-            )
+            check_shape("critics", values, (2, 2))
+
+
+def check_shape(name: str, output: Any, expected: tuple[int, ...]) -> None:
+    """Check what a part of the network returned for 2 observations.
+
+    Raises:
+        ShapeError: naming the part, what was got and what is expected.
+    """
+    if tuple(getattr(output, "shape", ())) != expected:
+        raise ShapeError(
+            f"the network's {name} returned {getattr(output, 'shape', type(output))} for 2 "
+            f"observations; expected {expected}: means and log-deviations (B, 2A) from the actor, "
+            "two values (2, B) from the critics."
+        )
 
 
 @contextmanager
