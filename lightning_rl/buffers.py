@@ -20,6 +20,8 @@ ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiB
 def allocate(space: Space, *leading: int) -> Any:
     """Allocate zeros for (*leading) observations or actions of one space; float64 becomes float32.
 
+    Where a Discrete or MultiDiscrete space starts with another number, it is that in place of 0.
+
     Raises:
         SpaceError: if the space holds no arrays of one shape, or is a Dict within a Dict.
 
@@ -32,7 +34,10 @@ def allocate(space: Space, *leading: int) -> Any:
             return {key: allocate(part, *leading) for key, part in space.items()}
     elif isinstance(space, ARRAY_SPACES):
         dtype = np.float32 if np.dtype(space.dtype).kind == "f" else space.dtype
-        return np.zeros((*leading, *(space.shape or ())), dtype=dtype)
+        array = np.zeros((*leading, *(space.shape or ())), dtype=dtype)
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            array += space.start
+        return array
     raise SpaceError(
         f"no buffer can hold {space}; expected Box, Discrete, MultiDiscrete, MultiBinary or a Dict "
         "of them. A wrapper such as gymnasium.wrappers.FlattenObservation can turn it into one."

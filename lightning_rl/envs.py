@@ -281,7 +281,7 @@ class EnvRunner:
         return ended & valid
 
     def _end_episodes(self, ended: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero(ended)
+        rows = ended.nonzero()[0]
         self.on_episodes(Episodes(self.env_steps, rows, self.returns[rows], self.lengths[rows]))
         self.returns[ended] = 0.0
         self.lengths[ended] = 0

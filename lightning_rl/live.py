@@ -95,8 +95,12 @@ def rolling(values: NDArray[np.float64], window: int) -> tuple[NDArray[Any], NDA
 def _draw_run(axes: Any, history: EpisodeHistory, smooth: int, color: str, name: str) -> None:
     steps, returns = history["env_step"], history["episode_return"]
     means, deviations = rolling(returns, smooth)
+    low, high = (
+        (means - deviations).clip(returns.min()),
+        (means + deviations).clip(max=returns.max()),
+    )
     axes.plot(steps, returns, ".", color=color, alpha=0.25, markersize=3)
-    axes.fill_between(steps, means - deviations, means + deviations, color=color, alpha=0.15, lw=0)
+    axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
     axes.plot(steps, means, color=color, label=name or f"mean of {smooth} episodes")
 
 

@@ -37,13 +37,13 @@ PLAIN = PPOConfig(
     max_grad_norm=0.5, target_kl=None, anneal_learning_rate=True, anneal_clip_range=False,
     normalize_advantages=True, normalize_observations=False, normalize_rewards=False,
 )  # fmt: skip
-PLAIN_REINFORCE = ReinforceConfig(
-    rollout_steps=512, learning_rate=1e-2, gamma=0.9, baseline=True, normalize_advantages=True
+PLAIN_REINFORCE = ReinforceConfig(  # no action changes what comes next: no discounting is needed
+    rollout_steps=256, learning_rate=1e-2, gamma=0.0, baseline=True, normalize_advantages=True
 )
 
 ACROBOT = PPOConfig(**(vars(PLAIN) | {
     "rollout_steps": 2048, "batch_size": 256, "learning_rate": 1e-3, "gamma": 0.99,
-    "gae_lambda": 0.94, "normalize_observations": True,
+    "gae_lambda": 0.94, "entropy_coef": 0.01, "normalize_observations": True,
 }))  # fmt: skip
 ACROBOT_RUN = {"max_env_steps": 100_000, "num_envs": 16}
 
@@ -129,7 +129,7 @@ def test_the_value_of_a_reward_of_1_for_ever_is_1_over_1_minus_gamma(
     for agent_class in (PPOAgent, TakesTruncationForTermination):
         agent = agent_class(config=PPOConfig(**(vars(PLAIN) | {"learning_rate": 1e-2})))
         env = SyncVectorEnv([ConstantRewardEnv] * 4, autoreset_mode=mode)
-        fit(agent, env, seed, max_env_steps=20_000)
+        fit(agent, env, seed, max_env_steps=10_000)
         found += values(agent, [[0.0]])
     assert found[0] == pytest.approx(10, abs=1)
     assert abs(found[1] - 10) > 1
@@ -140,7 +140,7 @@ def test_the_value_of_a_reward_of_1_for_ever_is_1_over_1_minus_gamma(
 @pytest.mark.parametrize("length", [1, 4])
 def test_the_value_of_a_delayed_reward_is_discounted(fit: Fit, seed: int, length: int) -> None:
     agent = ppo()
-    fit(agent, lambda: DelayedRewardEnv(length), seed, max_env_steps=20_000, num_envs=4)
+    fit(agent, lambda: DelayedRewardEnv(length), seed, max_env_steps=10_000, num_envs=4)
     expected = [0.9 ** (length - 1 - t) for t in range(length)]
     assert values(agent, list(range(length))) == pytest.approx(expected, abs=0.05)
 
@@ -149,7 +149,7 @@ def test_the_value_of_a_delayed_reward_is_discounted(fit: Fit, seed: int, length
 @seeds
 def test_the_values_of_two_states_are_those_of_the_best_policy(fit: Fit, seed: int) -> None:
     agent = ppo(learning_rate=1e-2)
-    result = fit(agent, TwoStateEnv, seed, max_env_steps=40_000, num_envs=4)
+    result = fit(agent, TwoStateEnv, seed, max_env_steps=20_000, num_envs=4)
     assert result.mean == 6.5
     assert values(agent, [0, 1]) == pytest.approx([8.5, 10.0], abs=1)
 
@@ -163,8 +163,8 @@ def test_the_values_of_two_states_are_those_of_the_best_policy(fit: Fit, seed: i
 @pytest.mark.parametrize("kind", ["ppo", "reinforce"])
 def test_actions_of_every_kind_are_learned(fit: Fit, seed: int, space: Space, kind: str) -> None:
     agent = ppo() if kind == "ppo" else ReinforceAgent(config=PLAIN_REINFORCE)
-    result = fit(agent, lambda: IdentityEnv(space), seed, max_env_steps=30_000, num_envs=4)
-    assert result.mean >= 0.9 * 8  # where random actions get 2 or less, 5.3 in the box
+    result = fit(agent, lambda: IdentityEnv(space), seed, max_env_steps=20_000, num_envs=4)
+    assert result.mean >= 0.95 * 8  # where random actions get 2 or less, 5.3 in the box
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_ppo_solves_acrobot(fit: Fit, seed: int) -> None:
 @seeds
 def test_ppo_solves_pendulum(fit: Fit, seed: int) -> None:
     """A pendulum that is held up from the start returns 0, random actions about -1,200."""
-    assert fit(ppo(PENDULUM), "Pendulum-v1", seed, **PENDULUM_RUN).mean > -250
+    assert fit(ppo(PENDULUM), "Pendulum-v1", seed, **PENDULUM_RUN).mean > -200
 
 
 @pytest.mark.slow

@@ -43,10 +43,10 @@ ACTION_SPACES: dict[str, Space] = {
 OBSERVATION_SPACES: dict[str, Space] = {
     "box": spaces.Box(-1, 1, (2, 2)),
     "image": spaces.Box(0, 255, (8, 8, 3), np.uint8),
-    "discrete": spaces.Discrete(3),
-    "multi_discrete": spaces.MultiDiscrete([3, 2]),
+    "discrete": spaces.Discrete(3, start=4),
+    "multi_discrete": spaces.MultiDiscrete([3, 2], start=[-5, 7]),
     "multi_binary": spaces.MultiBinary(3),
-    "dict": spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(3)}),
+    "dict": spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(3, start=2)}),
 }
 
 
@@ -469,9 +469,13 @@ def test_observations_are_scaled_by_what_was_known_before_the_rollout() -> None:
     assert moments.count == 300
 
 
-def test_rewards_are_scaled_by_the_deviation_of_returns_and_histories_are_not() -> None:
-    lengths = [[1, 3, 2], [4]]
-    plain, scaled = (bound(counting(*lengths), normalize_rewards=n) for n in (False, True))
+@both_modes
+def test_rewards_are_scaled_by_the_deviation_of_returns_and_histories_are_not(
+    mode: AutoresetMode,
+) -> None:
+    plain, scaled = (
+        bound(counting([1, 3, 2], [4], mode=mode), normalize_rewards=n) for n in (False, True)
+    )
     returns: list[float] = []
     running = [0.0, 0.0]
     for rows in (64, 20, 64, 1):  # a shortened rollout leaves old rows in the buffer

@@ -44,7 +44,7 @@ class DQNConfig(ReplayConfig):
     rollout_steps: int = 256
     gradient_steps: int = 128
     batch_size: int = 64
-    learning_rate: float = 2.3e-3
+    learning_rate: float = 1e-3
     n_steps: int = 3  # with 1, learning is much slower and less even
     buffer_capacity: int = 100_000
     tau: float = 1.0

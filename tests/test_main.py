@@ -1,0 +1,55 @@
+"""The main job, `python -m lightning_rl`, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_rl import PPOAgent, evaluate
+from lightning_rl.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
+
+
+def run(folder: Path, *options: str) -> None:
+    main(["--max_env_steps", "600", "--episodes", "3", "--output_dir", str(folder), *options])
+
+
+def test_it_says_what_was_learned_and_where_everything_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "--settings.rollout_steps", "256", "--settings.batch_size", "128")
+    said = capsys.readouterr().out
+    assert re.search(r"greedy evaluation: return \d+\.\d ± \d+\.\d over 3 episodes", said)
+    for name in ("returns.png", "episodes.csv", "agent.ckpt"):
+        assert str(tmp_path / name) in said
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_the_episodes_are_a_table_and_the_checkpoint_an_agent(tmp_path: Path) -> None:
+    run(tmp_path, "--num_envs", "4", "--seed", "3")
+    with (tmp_path / "episodes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["episode_return"]) == float(row["episode_length"]) for row in rows)
+    checkpoint = torch.load(tmp_path / "agent.ckpt", weights_only=True)
+    assert checkpoint["lightning_rl"]["episodes"]["env_step"].tolist() == [
+        float(row["env_step"]) for row in rows
+    ]
+    agent = PPOAgent.load_from_checkpoint(tmp_path / "agent.ckpt")
+    assert len(evaluate(agent, "CartPole-v1", episodes=2).returns) == 2
+
+
+def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max_env_steps", "2000", "--episodes", "2", "--output_dir", str(tmp_path)]
+    main(["reinforce", *options, "--settings.rollout_steps", "1000"])
+    assert "ReinforceAgent on CartPole-v1" in capsys.readouterr().out
+
+
+def test_an_unknown_option_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--speed", "9"])
+    assert "--speed" in capsys.readouterr().err
