@@ -39,12 +39,12 @@ from lightning_rl.replay import ReplayBuffer
 
 @dataclass(frozen=True)
 class DQNConfig(ReplayConfig):
-    """DQN's settings. The defaults solve CartPole-v1 within 50,000 env steps."""
+    """DQN's settings. The defaults solve CartPole-v1 in 50,000 env steps with most seeds, not all."""
 
     rollout_steps: int = 256
     gradient_steps: int = 128
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2.3e-3
     n_steps: int = 3  # with 1, learning is much slower and less even
     buffer_capacity: int = 100_000
     tau: float = 1.0
