@@ -67,8 +67,12 @@ def command(
 def write_results(agent: LightningAgentModule, trainer: AgentTrainer, folder: Path) -> None:
     """Write the curve, the episodes and a checkpoint, and say where they are."""
     names = {"curve": "returns.png", "episodes": "episodes.csv", "checkpoint": "agent.ckpt"}
+    if not len(agent.episodes):
+        print("no episode ended within the budget, so there is no curve; raise --max_env_steps")
+        del names["curve"]
     paths = {what: folder / name for what, name in names.items()}
-    plot_returns(agent, path=str(paths["curve"]))
+    if "curve" in paths:
+        plot_returns(agent, path=str(paths["curve"]))
     write_csv(agent.episodes, paths["episodes"])
     trainer.save_checkpoint(paths["checkpoint"], weights_only=False)  # with the optimizer
     for what, path in paths.items():

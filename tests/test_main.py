@@ -43,6 +43,15 @@ def test_the_episodes_are_a_table_and_the_checkpoint_an_agent(tmp_path: Path) ->
     assert len(evaluate(agent, "CartPole-v1", episodes=2).returns) == 2
 
 
+def test_a_budget_too_short_for_an_episode_is_said_and_nothing_else_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--max_env_steps", "64", "--episodes", "1", "--output_dir", str(tmp_path)]
+    main(["ppo", "--env", "Pendulum-v1", "--num_envs", "2", *options])
+    assert "no episode ended within the budget" in capsys.readouterr().out
+    assert (tmp_path / "agent.ckpt").exists()
+
+
 def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--max_env_steps", "2000", "--episodes", "2", "--output_dir", str(tmp_path)]
     main(["reinforce", *options, "--settings.rollout_steps", "1000"])
