@@ -60,8 +60,10 @@ def to_tensor(values: Any, device: torch.device | str = "cpu", float_dtype: Any 
     """
     if isinstance(values, dict):
         return {key: to_tensor(part, device, float_dtype) for key, part in values.items()}
-    tensor = torch.as_tensor(values)
-    return tensor.to(device, float_dtype if tensor.is_floating_point() else None)
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else torch.as_tensor(values)
+    if float_dtype is None or tensor.dtype == float_dtype or not tensor.is_floating_point():
+        return tensor if tensor.device == device else tensor.to(device)
+    return tensor.to(device, float_dtype)
 
 
 def flatten_time(values: Any) -> Any:

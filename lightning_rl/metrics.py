@@ -18,7 +18,7 @@ LOG_SIGNATURE = inspect.signature(LightningModule.log)
 
 def to_array(tensor: Tensor) -> NDArray[Any]:
     """View a tensor as an array (bfloat16, which numpy lacks, becomes float32)."""
-    tensor = tensor.detach().cpu()
+    tensor = (tensor.detach() if tensor.requires_grad else tensor).cpu()
     return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
