@@ -144,3 +144,9 @@ def test_the_baseline_is_regressed_to_the_returns_if_there_is_one(baseline: bool
     _, found = gradients(exact_batch(), torch.tensor([1.0, 2.0]), baseline=baseline)
     towards = 0.5 * (torch.tensor([1.0, 2.0]) - STATE_VALUES)
     assert torch.allclose(found, towards * baseline)
+
+
+@pytest.mark.parametrize("setting", [{"learning_rate": 0.0}, {"gamma": 2.0}, {"gamma": -0.1}])
+def test_settings_out_of_range_are_refused_by_name(setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        ReinforceConfig(**setting)

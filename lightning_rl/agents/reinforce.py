@@ -33,6 +33,17 @@ class ReinforceConfig:
     baseline: bool = True  # subtract a learned value b(s): same mean, less variance
     normalize_advantages: bool = True  # also shift and scale them, so that one learning rate fits
 
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: naming the setting that is out of its range.
+        """
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma={self.gamma}; expected a number in [0, 1].")
+
 
 class ReinforceAgent(LightningAgentModule):
     """REINFORCE: one policy-gradient step from each rollout, with or without a baseline.
