@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,16 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 CURVE_POINTS = 400
 
 Run = LightningAgentModule | EpisodeHistory
+
+
+class NotebookFigure(Figure):
+    """A matplotlib figure that Jupyter shows as a picture although pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        """Draw the figure; IPython looks for this name."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=100)
+        return picture.getvalue()
 
 
 def plot_returns(
@@ -53,7 +64,7 @@ def plot_returns(
         >>> figure.axes[0].get_xlabel()
         'env steps'
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = NotebookFigure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     named = runs if isinstance(runs, Mapping) else {"": runs}
     for index, (name, group) in enumerate(named.items()):

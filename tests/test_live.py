@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
@@ -56,6 +57,11 @@ def test_named_runs_are_told_apart_by_colour_and_legend() -> None:
 def test_a_picture_is_written_where_asked(tmp_path: Path) -> None:
     plot_returns(history([1.0]), path=str(tmp_path / "returns.png"))
     assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_jupyter_shows_the_picture_without_pyplot() -> None:
+    bundle, _ = DisplayFormatter().format(plot_returns(history([1.0, 2.0])))
+    assert bundle["image/png"].startswith(b"\x89PNG")
 
 
 def test_a_run_without_an_episode_is_refused() -> None:
