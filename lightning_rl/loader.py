@@ -110,7 +110,7 @@ class EvaluationDataLoader:
 
     Args:
         agent: the agent to evaluate.
-        env: what to make the separate evaluation environment from.
+        env: what to make the separate evaluation environment from, by `make_env`.
         episodes: how many.
         seed: of the first sub-environment.
 
@@ -120,9 +120,22 @@ class EvaluationDataLoader:
 
     def __init__(self, agent: LightningAgentModule, env: EnvLike, episodes: int, seed: int) -> None:
         self.agent, self.episodes, self.seed = agent, episodes, seed
-        self.env = make_evaluation_env(env, episodes)
-        if agent.observation_space is not None:  # find a wrong environment now, not in mid-run
-            agent.bind_spaces(self.env.single_observation_space, self.env.single_action_space)
+        self.like = env
+        self.env: VectorEnv | None = None
+
+    def make_env(self) -> VectorEnv:
+        """Make the environment, once; some can't be copied, which matters only to an evaluation.
+
+        Raises:
+            EnvError: if the environment can neither be copied nor made again.
+            SpaceError: if it has other spaces than the agent.
+        """
+        if self.env is None:
+            env = make_evaluation_env(self.like, self.episodes)
+            if self.agent.observation_space is not None:
+                self.agent.bind_spaces(env.single_observation_space, env.single_action_space)
+            self.env = env
+        return self.env
 
     def __len__(self) -> int:
         """Count the batches: one."""
@@ -130,7 +143,7 @@ class EvaluationDataLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Play the episodes."""
-        result = play_episodes(self.agent, self.env, self.episodes, self.seed)
+        result = play_episodes(self.agent, self.make_env(), self.episodes, self.seed)
         yield {
             "episode_return": torch.from_numpy(result.returns.astype(np.float32)),
             "episode_length": torch.from_numpy(result.lengths.astype(np.float32)),

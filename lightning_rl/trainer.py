@@ -125,10 +125,11 @@ class AgentTrainer(Trainer):
             )
         steps_env = is_env(train_dataloaders) or isinstance(train_dataloaders, EnvDataLoader)
         has_budget = steps_env and not (self._is_limited or self._options.get("fast_dev_run"))
-        with self._agent_defaults(model, self._evaluates(val_dataloaders), has_budget):
+        evaluates = val_dataloaders is not None or self.evaluate_every_env_steps is not None
+        with self._agent_defaults(model, evaluates, has_budget):
             evaluation_env = train_dataloaders if val_dataloaders is None else val_dataloaders
             train_dataloaders = self._training_loader(model, train_dataloaders)
-            val_dataloaders = self._evaluation_loader(model, evaluation_env)
+            val_dataloaders = self._evaluation_loader(model, evaluation_env, evaluates)
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path,
                 True if weights_only is None else weights_only,
@@ -147,14 +148,14 @@ class AgentTrainer(Trainer):
         iterations = math.ceil(every / agent.rollout_steps) if every else None
         return EnvDataLoader(agent, env, self.num_envs, self._draw_seed(), budget, iterations)
 
-    def _evaluates(self, val_dataloaders: Any) -> bool:
-        return val_dataloaders is not None or self.evaluate_every_env_steps is not None
-
-    def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> Any:
+    def _evaluation_loader(self, agent: LightningAgentModule, env: Any, evaluates: bool) -> Any:
         if not is_env(env):
             return env
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
-        return EvaluationDataLoader(agent, env, self.evaluation_episodes, seed)
+        loader = EvaluationDataLoader(agent, env, self.evaluation_episodes, seed)
+        if evaluates:  # find out now, not in mid-run, whether the environment can be made
+            loader.make_env()
+        return loader
 
     def _draw_seed(self) -> int:
         if self.seed is None:
@@ -262,4 +263,4 @@ class AgentTrainer(Trainer):
             )
         if ckpt_path:
             options.setdefault("weights_only", True)
-        return self._evaluation_loader(agent, env)
+        return self._evaluation_loader(agent, env, evaluates=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gymnasium as gym
@@ -406,3 +407,27 @@ def test_an_agent_without_act_says_what_to_write(make_trainer: MakeTrainer) -> N
 
     with pytest.raises(NotImplementedError, match="must define act"):
         make_trainer().fit(Unfinished(), EndlessEnv())
+
+
+def uncopyable_env() -> SyncVectorEnv:
+    """Make an environment without a spec that holds a lock, as one with processes does."""
+    env = SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+    env.lock = Lock()  # type: ignore[attr-defined]
+    return env
+
+
+def test_an_environment_that_cannot_be_copied_trains_where_no_evaluation_is_asked_for(
+    make_trainer: MakeTrainer,
+) -> None:
+    agent = ppo()
+    make_trainer(max_env_steps=200).fit(agent, uncopyable_env())
+    assert agent.env_steps >= 200
+
+
+def test_an_environment_that_cannot_be_copied_is_refused_before_training_if_it_is_to_be_evaluated(
+    make_trainer: MakeTrainer,
+) -> None:
+    agent = ppo()
+    with pytest.raises(EnvError, match="can't be copied for evaluation"):
+        make_trainer(max_env_steps=200, evaluate_every_env_steps=100).fit(agent, uncopyable_env())
+    assert agent.env_steps == 0
