@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from lightning_rl.buffers import RolloutBuffer, select, to_tensor
 from lightning_rl.checkpoint import STATE_KEY, agent_state, load_agent_state, restore_run
 from lightning_rl.envs import EnvRunner, Episodes, Step, to_env_actions
-from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.history import EpisodeHistory
-from lightning_rl.metrics import IterationMetrics, to_array
+from lightning_rl.metrics import IterationMetrics, check_loss, to_array
 from lightning_rl.normalization import ObservationNormalizer
 
 
@@ -51,6 +51,7 @@ class LightningAgentModule(LightningModule):
     """
 
     default_num_envs = 16
+    max_grad_norm: float | None = None  # clips where the trainer has no gradient_clip_val
 
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
         super().__init__()
@@ -250,23 +251,20 @@ class LightningAgentModule(LightningModule):
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def on_before_backward(self, loss: Tensor) -> None:
-        """Refuse a loss that would destroy the weights.
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient's norm as the trainer says, or else to `max_grad_norm`."""
+        if gradient_clip_val is None:
+            gradient_clip_val = self.max_grad_norm
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-        Raises:
-            ShapeError: if the loss is not a scalar.
-            NonFiniteError: if it is NaN or infinite. The optimizer is not stepped.
-        """
-        if loss.ndim != 0:
-            raise ShapeError(
-                f"training_step returned a loss of shape {tuple(loss.shape)}; expected a scalar. "
-                "Take its mean()."
-            )
-        if not math.isfinite(loss.item()):
-            raise NonFiniteError(
-                f"training_step returned a loss of {loss.item()}; expected a finite number. The "
-                "optimizer was not stepped. Try a smaller learning rate, or check the loss."
-            )
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Refuse a loss that would destroy the weights, as `check_loss` does."""
+        check_loss(loss)
 
     # ---- counting and logging ----------------------------------------------------------------
 

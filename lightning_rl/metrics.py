@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_rl.errors import NonFiniteError, ShapeError
+
 LOG_SIGNATURE = inspect.signature(LightningModule.log)
 
 
@@ -20,6 +23,25 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
     """View a tensor as an array (bfloat16, which numpy lacks, becomes float32)."""
     tensor = (tensor.detach() if tensor.requires_grad else tensor).cpu()
     return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def check_loss(loss: Tensor) -> None:
+    """Check what `training_step` returned, before it is differentiated.
+
+    Raises:
+        ShapeError: if the loss is not a scalar.
+        NonFiniteError: if it is NaN or infinite. The optimizer is not stepped.
+    """
+    if loss.ndim != 0:
+        raise ShapeError(
+            f"training_step returned a loss of shape {tuple(loss.shape)}; expected a scalar. "
+            "Take its mean()."
+        )
+    if not math.isfinite(loss.item()):
+        raise NonFiniteError(
+            f"training_step returned a loss of {loss.item()}; expected a finite number. The "
+            "optimizer was not stepped. Try a smaller learning rate, or check the loss."
+        )
 
 
 class IterationMetrics:

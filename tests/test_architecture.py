@@ -42,6 +42,7 @@ PPO_PATH = {
         "LightningAgentModule.optimizer_step",
         "LightningAgentModule._update",
         "LightningAgentModule.on_before_backward",
+        "LightningAgentModule.configure_gradient_clipping",
     ],
     "agents/ppo.py": [
         "PPOAgent.act",
@@ -52,7 +53,6 @@ PPO_PATH = {
         "PPOAgent.training_step",
         "PPOAgent.evaluate_actions",
         "PPOAgent.configure_optimizers",
-        "PPOAgent.configure_gradient_clipping",
     ],
     "networks.py": ["TwinLinear", "ActorCriticNetwork"],
     "functional.py": ["gae", "_discounted_sums", "ppo_policy_loss", "ppo_value_loss", "normalize"],
@@ -62,6 +62,7 @@ PPO_DATA = {
     "envs.py": ["EnvRunner.step"],
     "buffers.py": ["RolloutBuffer.start", "RolloutBuffer.add", "RolloutBuffer.tensors"],
     "distributions.py": ["Categorical"],
+    "metrics.py": ["check_loss"],
 }
 
 # What DQN and SAC have in common, and each its own.
@@ -69,6 +70,7 @@ REPLAY_PATH = {
     **{file: PPO_PATH[file] for file in ("trainer.py", "loader.py")},
     "agent.py": [name for name in PPO_PATH["agent.py"] if not name.endswith(".rollout")],
     "envs.py": ["EnvRunner.step"],
+    "metrics.py": ["check_loss"],
     "replay.py": [
         f"ReplayBuffer.{name}"
         for name in (
@@ -89,7 +91,7 @@ DQN_PATH = REPLAY_PATH | {
         f"DQNAgent.{name}"
         for name in (
             "act", "random_actions", "rollout", "td_targets", "training_step",
-            "configure_optimizers", "configure_gradient_clipping",
+            "configure_optimizers",
         )
     ],
     "networks.py": ["QNetwork", "perceptron"],

@@ -20,7 +20,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agents.replay_agent import (
@@ -101,6 +101,7 @@ class DQNAgent(ReplayAgentModule):
             config = DQNConfig(**config)
         super().__init__(network or QNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
+        self.max_grad_norm = config.max_grad_norm
         self.target_network: Any = None  # Q', once bound
         self.epsilon = 1.0
 
@@ -171,19 +172,6 @@ class DQNAgent(ReplayAgentModule):
             return optimizer
         scheduler = LambdaLR(optimizer, lambda _: 1.0 - self.progress)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient's norm as the trainer says, or else as the config says."""
-        self.clip_gradients(
-            optimizer,
-            self.config.max_grad_norm if gradient_clip_val is None else gradient_clip_val,
-            gradient_clip_algorithm,
-        )
 
     # ---- spaces and buffer -------------------------------------------------------------------
 

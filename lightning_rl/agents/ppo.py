@@ -20,7 +20,7 @@ import torch
 from gymnasium import Space
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agent import LightningAgentModule
@@ -122,6 +122,7 @@ class PPOAgent(LightningAgentModule):
         super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
+        self.max_grad_norm = config.max_grad_norm
         self.clip_range = config.clip_range
         self.reward_scaler: RewardScaler | None = None
 
@@ -280,19 +281,6 @@ class PPOAgent(LightningAgentModule):
             return optimizer
         scheduler = LambdaLR(optimizer, lambda _: 1.0 - self.progress)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient's norm as the trainer says, or else as the config says."""
-        self.clip_gradients(
-            optimizer,
-            self.config.max_grad_norm if gradient_clip_val is None else gradient_clip_val,
-            gradient_clip_algorithm,
-        )
 
     # ---- spaces and statistics ---------------------------------------------------------------
 
