@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 
 from lightning_rl.errors import SpaceError, StateError
@@ -27,7 +28,6 @@ SCALARS = (type(None), bool, int, float, str)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, torch.nn.Module)
 # What an environment holds besides its state: fixed when it was made, so it is not saved.
 CONSTANTS = (Space, EnvSpec, ModuleType, type, gym.Env, VectorEnv, *FUNCTIONS)
-CONSTANT_NAMES = ("metadata", "_metadata", "_saved_kwargs", "env_fns")
 
 
 def to_plain(value: Any) -> Any:
@@ -137,6 +137,16 @@ def _held(env: Any) -> list[Any]:
     return [held for group in groups for held in group if isinstance(held, gym.Env | VectorEnv)]
 
 
+def _is_configuration(part: Any, value: Any) -> bool:
+    """Tell whether an attribute's value was fixed when the environment was made."""
+    if value is part.metadata:
+        return True
+    if isinstance(part, RecordConstructorArgs) and isinstance(value, dict):
+        # Gymnasium's wrappers keep their constructor's arguments, functions and spaces among them.
+        return any(_is_constant(argument) for argument in value.values())
+    return _is_constant(value)
+
+
 def _is_constant(value: Any) -> bool:
     if isinstance(value, list | tuple) and value:
         return all(_is_constant(part) for part in value)
@@ -165,7 +175,7 @@ def env_state(env: Any) -> list[dict[str, Any]]:
     for part in _parts(env):
         values = {}
         for name, value in vars(part).items():
-            if name in CONSTANT_NAMES or _is_constant(value):
+            if name == "env_fns" or _is_configuration(part, value):
                 continue
             try:
                 values[name] = to_plain(value)
