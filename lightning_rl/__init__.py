@@ -10,7 +10,7 @@ from lightning_rl.agents.sac import SACAgent, SACConfig
 from lightning_rl.buffers import RolloutBuffer
 from lightning_rl.callbacks import EnvStepProgressBar
 from lightning_rl.history import EpisodeHistory
-from lightning_rl.live import plot_returns
+from lightning_rl.plotting import plot_returns
 from lightning_rl.loader import EnvDataLoader, EvaluationResult, evaluate
 from lightning_rl.networks import ActorCriticNetwork
 from lightning_rl.replay import ReplayBuffer

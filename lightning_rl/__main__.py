@@ -21,7 +21,7 @@ from lightning_rl import (
 )
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.history import COLUMNS, EpisodeHistory
-from lightning_rl.live import plot_returns
+from lightning_rl.plotting import plot_returns
 from lightning_rl.loader import evaluate
 
 

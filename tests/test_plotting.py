@@ -10,7 +10,7 @@ from IPython.core.formatters import DisplayFormatter
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
-from lightning_rl.live import rolling
+from lightning_rl.plotting import rolling
 
 
 def history(returns: list[float]) -> EpisodeHistory:
