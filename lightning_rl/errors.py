@@ -29,3 +29,7 @@ class NonFiniteError(LightningRLError, FloatingPointError):
 
 class StateError(LightningRLError, RuntimeError):
     """Something was asked for in the wrong order, such as a test before a fit."""
+
+
+class DatasetError(LightningRLError, RuntimeError):
+    """A stored dataset is missing, damaged or of a newer version, or can't be written."""

@@ -1,0 +1,379 @@
+"""Trajectories: collected once, stored in a directory, read by a DataLoader."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.buffers import allocate, select, write
+from lightning_rl.envs import EnvLike, to_env_actions
+from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.metrics import to_array
+from lightning_rl.trajectory_files import TrajectoryFiles, check_same_spaces
+from lightning_rl.trajectory_recorder import acting, open_recorder
+
+
+class TrajectoryDataset(Dataset[dict[str, Any]]):
+    """Stored trajectories: windows of consecutive env steps, none across an episode's end.
+
+    Item i is a dict of tensors: `observations`, `actions`, `rewards`, `next_observations`,
+    `terminated`, `truncated`. With `window=1` it is one transition; else every tensor has a first
+    axis of `window` consecutive env steps. `dataset[[3, 1, 4]]` is a batch, (B, ...) or
+    (B, window, ...), fetched at once; so are the batches of a `DataLoader(dataset, batch_size=256,
+    shuffle=True)`. A `collate_fn` of your own is given that batch, uncollated: let it call
+    `torch.utils.data.default_collate` first.
+
+    The files are mapped, not loaded, so they may be larger than memory. For many millions of
+    windows, avoid `shuffle=True`, which lists them all: `RandomSampler(dataset, replacement=True,
+    num_samples=1_000_000)` as the `sampler` does not.
+
+    Args:
+        directory: where `make_random_trajectory` or `make_trajectory` put them.
+        window: consecutive env steps of an item.
+
+    Attributes:
+        observation_space: of one environment.
+        action_space: of one environment; actions are stored as the environment took them.
+        env_id: the environment's name, or None where it had none.
+        seeds: those it was collected with.
+        episode_lengths: (E,) int64, in env steps.
+        num_steps: env steps, the sum of those.
+        num_episodes: E.
+
+    Raises:
+        DatasetError: if the directory holds no dataset, or a damaged one.
+        ConfigError: if `window` is below 1, or longer than every episode.
+
+    Example:
+        >>> import tempfile
+        >>> from torch.utils.data import DataLoader
+        >>> directory = tempfile.mkdtemp()
+        >>> dataset = make_random_trajectory("CartPole-v1", directory, 500, progress=False)
+        >>> len(dataset), dataset[0]["observations"].shape
+        (500, torch.Size([4]))
+        >>> pairs = TrajectoryDataset(directory, window=2)
+        >>> next(iter(DataLoader(pairs, batch_size=32)))["rewards"].shape
+        torch.Size([32, 2])
+    """
+
+    def __init__(self, directory: str | Path, window: int = 1) -> None:
+        self._files = TrajectoryFiles(directory)
+        marks = self._files.read_episodes()
+        lengths = marks[:, 0].astype(np.int64)
+        self._last = np.cumsum(lengths) - 1  # (all episodes,) the row of the last env step
+        self._marks = marks
+        self._choose(np.arange(len(marks)), window)
+
+    def _choose(self, episodes: NDArray[np.int64], window: int) -> None:
+        """Let this be the windows of some episodes."""
+        self.window, self.episodes = window, episodes
+        self.episode_lengths = self._marks[episodes, 0].astype(np.int64)
+        if not 1 <= window <= self.episode_lengths.max():
+            raise ConfigError(
+                f"window={window}; expected 1 to {self.episode_lengths.max()}, the env steps of "
+                f"the longest of {len(episodes)} episodes."
+            )
+        self._ends = np.cumsum(np.maximum(self.episode_lengths - window + 1, 0))  # in windows
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._files.directory
+
+    @property
+    def observation_space(self) -> Space:
+        """Of one environment."""
+        return self._files.manifest.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """Of one environment."""
+        return self._files.manifest.action_space
+
+    @property
+    def env_id(self) -> str | None:
+        """The environment's name, or None where it had none."""
+        return self._files.manifest.env_id
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those it was collected with, in order."""
+        chunks = self._files.manifest.chunks
+        return list(dict.fromkeys(seed for chunk in chunks for seed in chunk.seeds))
+
+    @property
+    def num_steps(self) -> int:
+        """Env steps."""
+        return int(self.episode_lengths.sum())
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes, with those that were cut."""
+        return len(self.episodes)
+
+    @property
+    def start_observations(self) -> Any:
+        """(S, ...) the observations after each reset, or a dict of them."""
+        starting = self.episodes[self._marks[self.episodes, 1] == 1]
+        return self._observations(self._first(starting) + starting)
+
+    def _first(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the rows of episodes' first env steps."""
+        first: NDArray[np.int64] = self._last[episodes] - self._marks[episodes, 0] + 1
+        return first
+
+    def _observations(self, rows: NDArray[np.int64]) -> Any:
+        if "observations" in self._files.fields:
+            return torch.from_numpy(self._files.gather("observations", rows))
+        names = [name for name in self._files.fields if name.startswith("observations.")]
+        return {
+            name.removeprefix("observations."): torch.from_numpy(self._files.gather(name, rows))
+            for name in names
+        }
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        """Fetch a window, or a batch of windows for a list of indices."""
+        indices = np.asarray(index)
+        if indices.dtype.kind not in "iu" or indices.ndim > 1:
+            raise TypeError(f"got the index {index!r}; expected an integer or a list of them")
+        batch = self._fetch(np.atleast_1d(indices))
+        return batch if indices.ndim else select(batch, 0)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Fetch a batch for a DataLoader, which then collates it."""
+        return [_FetchedBatch(self[indices])]
+
+    def _fetch(self, indices: NDArray[Any]) -> dict[str, Any]:
+        size = len(self)
+        if len(indices) and not -size <= indices.min() <= indices.max() < size:
+            raise IndexError(f"indices from {indices.min()} to {indices.max()} of {size} windows")
+        indices = np.where(indices < 0, indices + size, indices)
+        chosen = np.searchsorted(self._ends, indices, side="right")
+        episodes = self.episodes[chosen]
+        # Windows start at each row of an episode but the last `window - 1`: count from the end.
+        starts = self._last[episodes] - (self._ends[chosen] - 1 - indices) - self.window + 1
+        if self.window > 1:
+            episodes, starts = episodes[:, None], starts[:, None] + np.arange(self.window)
+        is_last, marks = starts == self._last[episodes], self._marks[episodes]
+        return {
+            "observations": self._observations(starts + episodes),  # an episode has one more
+            "actions": torch.from_numpy(self._files.gather("actions", starts)),
+            "rewards": torch.from_numpy(self._files.gather("rewards", starts)),
+            "next_observations": self._observations(starts + episodes + 1),
+            "terminated": torch.from_numpy(is_last & (marks[..., 2] == 1)),
+            "truncated": torch.from_numpy(is_last & (marks[..., 3] == 1)),
+        }
+
+    def with_window(self, window: int) -> TrajectoryDataset:
+        """View the same episodes in windows of another size.
+
+        Raises:
+            ConfigError: if `window` is below 1, or longer than every episode.
+        """
+        return self._view(self.episodes, window)
+
+    def _view(self, episodes: NDArray[np.int64], window: int) -> TrajectoryDataset:
+        view = copy.copy(self)
+        view._choose(episodes, window)
+        return view
+
+    def split(
+        self, fraction: float = 0.9, seed: int = 0
+    ) -> tuple[TrajectoryDataset, TrajectoryDataset]:
+        """Split by episode, so that no part knows the other's states. Nothing is copied.
+
+        Args:
+            fraction: of the episodes that go to the first part; each part gets at least one.
+            seed: which ones they are.
+
+        Raises:
+            ConfigError: if `fraction` is not between 0 and 1, or there is one episode only, or a
+                part has none as long as the window.
+        """
+        if not 0 < fraction < 1 or self.num_episodes < 2:
+            raise ConfigError(
+                f"fraction={fraction} of {self.num_episodes} episodes; expected a number between 0 "
+                "and 1, and at least 2 episodes. Collect more env steps."
+            )
+        first = min(max(round(fraction * self.num_episodes), 1), self.num_episodes - 1)
+        shuffled = np.random.default_rng(seed).permutation(self.episodes)
+        parts = np.sort(shuffled[:first]), np.sort(shuffled[first:])
+        return self._view(parts[0], self.window), self._view(parts[1], self.window)
+
+    def episode(self, number: int) -> dict[str, Any]:
+        """Fetch one episode of L env steps: its tensors (L, ...), `observations` (L + 1, ...).
+
+        Raises:
+            IndexError: if there is no such episode.
+        """
+        chosen = self.episodes[number]
+        length, _, terminated, truncated = self._marks[chosen].tolist()
+        rows = self._last[chosen] + np.arange(1 - length, 1)
+        ended = np.arange(length) == length - 1
+        return {
+            "observations": self._observations(np.append(rows, rows[-1] + 1) + chosen),
+            "actions": torch.from_numpy(self._files.gather("actions", rows)),
+            "rewards": torch.from_numpy(self._files.gather("rewards", rows)),
+            "terminated": torch.from_numpy(ended & bool(terminated)),
+            "truncated": torch.from_numpy(ended & bool(truncated)),
+        }
+
+    def check_spaces(self, observation_space: Space, action_space: Space) -> None:
+        """Check that an environment has the spaces of these trajectories.
+
+        Raises:
+            SpaceError: naming those that differ.
+        """
+        check_same_spaces(self._files.manifest, observation_space, action_space)
+
+    def verify(self) -> None:
+        """Compare every byte of the files with its checksum, which opening them does not.
+
+        Raises:
+            DatasetError: naming the file that was altered.
+        """
+        self._files.verify()
+
+
+class _FetchedBatch(dict[str, Any]):
+    """A batch on its way through `default_collate`, which would stack a list of items.
+
+    Collating a list of one dict copies that dict and updates it, key by key. This one has no keys,
+    and its copy is the batch.
+    """
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def __copy__(self) -> dict[str, Any]:
+        return self.batch
+
+    def __missing__(self, key: str) -> None:
+        raise StateError(
+            f"a collate_fn asked for {key!r} of a single item, but a batch is fetched at once. Let "
+            "it call torch.utils.data.default_collate(items) first: that gives the batch."
+        )
+
+
+# ---- collecting ----------------------------------------------------------------------------------
+
+
+def make_random_trajectory(
+    env: EnvLike,
+    directory: str | Path,
+    num_steps: int = 10_000,
+    seed: int = 0,
+    num_envs: int = 16,
+    append: bool = False,
+    progress: bool = True,
+) -> TrajectoryDataset:
+    """Collect env steps of a random policy, and store them.
+
+    Args:
+        env: what `make_vector_env` takes. A separate copy is stepped, never `env` itself.
+        directory: a new one, or with `append`, one that holds such trajectories.
+        num_steps: exactly so many env steps are stored. Episodes that run then are cut: their last
+            rows are neither terminated nor truncated.
+        seed: of the first sub-environment (the next has `seed + 1`, ...) and of the actions. If
+            trajectories are appended, the env steps stored before are added to it, so that the
+            same call brings new ones.
+        num_envs: copies to step side by side, where the number is open (at most 16 of a Python
+            environment, 100 of a native one).
+        append: add to the trajectories in the directory, if there are any.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: if a number is below 1, or the directory holds trajectories already.
+        EnvError: if the environment can't be copied, raises, or returns data outside its spaces.
+        NonFiniteError: if it returns NaN or inf.
+        SpaceError: if no array can hold its observations, or the directory has another one's.
+        DatasetError: if the files can't be written. In all cases, what was stored before stays
+            readable.
+
+    Example:
+        >>> import tempfile
+        >>> make_random_trajectory("CartPole-v1", tempfile.mkdtemp(), 100, progress=False).num_steps
+        100
+    """
+    with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
+        space = recorder.runner.env.single_action_space
+        actions = batch_space(space, recorder.runner.num_envs)
+        actions.seed(recorder.seed)
+        sample: Any = actions.sample
+        recorder.record(lambda _: sample(), num_steps, progress)
+    return TrajectoryDataset(directory)
+
+
+@torch.no_grad()
+def make_trajectory(
+    agent: LightningAgentModule,
+    env: EnvLike,
+    directory: str | Path,
+    num_steps: int = 10_000,
+    seed: int = 0,
+    deterministic: bool = False,
+    num_envs: int = 16,
+    append: bool = False,
+    progress: bool = True,
+) -> TrajectoryDataset:
+    """Collect env steps of a trained agent, and store them. The agent is left as it was.
+
+    Args:
+        agent: a trained agent, or one loaded from a checkpoint.
+        env: as in `make_random_trajectory`, like the other arguments.
+        directory: a new one, or with `append`, one that holds such trajectories.
+        num_steps: exactly so many env steps are stored.
+        seed: of the environments and of the agent's random numbers.
+        deterministic: let the agent act greedily.
+        num_envs: copies to step side by side, where the number is open.
+        append: add to the trajectories in the directory, if there are any.
+        progress: show a progress bar.
+
+    Raises:
+        StateError: if the agent was never trained, loaded or bound to an environment.
+        ConfigError, EnvError, NonFiniteError, SpaceError, DatasetError: see
+            `make_random_trajectory`.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_rl import EnvDataLoader, PPOAgent
+        >>> agent = PPOAgent()
+        >>> _ = EnvDataLoader(agent, "CartPole-v1")  # binds the (untrained) agent
+        >>> directory = tempfile.mkdtemp()
+        >>> make_trajectory(agent, "CartPole-v1", directory, 100, progress=False).num_steps
+        100
+    """
+    if agent.observation_space is None:
+        raise StateError(
+            "the agent has not met an environment yet, so it has no network to act with; call "
+            "trainer.fit(agent, env) or load a checkpoint first."
+        )
+    with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
+        vector_env = recorder.runner.env
+        space = vector_env.single_action_space
+        agent.bind_spaces(vector_env.single_observation_space, space)
+        inputs = allocate(vector_env.single_observation_space, vector_env.num_envs)
+
+        def act(observations: Any) -> NDArray[Any]:
+            write(inputs, slice(None), agent.prepare(observations))
+            chosen, _ = agent.act(agent.as_input(inputs), deterministic=deterministic)
+            return to_env_actions(to_array(chosen), space)
+
+        with acting(agent, recorder.seed):
+            recorder.record(act, num_steps, progress)
+    return TrajectoryDataset(directory)

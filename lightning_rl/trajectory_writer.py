@@ -1,0 +1,210 @@
+"""Writes trajectories: whole episodes, appended so that what was there before stays readable."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+from numpy.typing import NDArray
+
+from lightning_rl.errors import ConfigError, DatasetError, ShapeError
+from lightning_rl.trajectory_files import (
+    MANIFEST,
+    Arrays,
+    Chunk,
+    Field,
+    Manifest,
+    TrajectoryFiles,
+    check_same_spaces,
+    header,
+    row_bytes,
+)
+
+FLUSH_BYTES = 2**25  # episodes are written when so much of them has gathered,
+FLUSH_SECONDS = 30.0  # or when the last time is so long ago
+
+
+class TrajectoryWriter:
+    """Appends episodes to a directory, chunk by chunk.
+
+    A chunk is written behind the rows that the manifest counts, and counted only once it is on the
+    disk, by a manifest that replaces the old one in one step. So a full disk or a killed process
+    costs the episodes since the last chunk, and nothing older.
+
+    Args:
+        directory: where to write; it is made if it does not exist.
+        observation_space: of one environment.
+        action_space: of one environment.
+        env_id: the environment's name, where it has one.
+        append: go on with the dataset in the directory, if there is one.
+
+    Raises:
+        ConfigError: if the directory holds a dataset and `append` is False, or other files.
+        SpaceError: if it holds another environment's trajectories, or no array can hold these.
+        DatasetError: if what it holds is damaged.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        observation_space: Space,
+        action_space: Space,
+        env_id: str | None = None,
+        append: bool = False,
+    ) -> None:
+        self.directory = Path(directory).absolute()
+        self.manifest = Manifest(observation_space, action_space, env_id)
+        self.fields = self.manifest.fields()
+        if os.path.lexists(self.directory / MANIFEST):
+            self._go_on(append)
+        self.seeds: list[int] = []
+        self._start_chunk()
+
+    def _go_on(self, append: bool) -> None:
+        if not append:
+            raise ConfigError(
+                f"{str(self.directory)!r} holds trajectories already. Give another directory, or "
+                "append=True to add to them."
+            )
+        found = TrajectoryFiles(self.directory).manifest
+        check_same_spaces(found, self.manifest.observation_space, self.manifest.action_space)
+        self.manifest = found
+
+    def _start_chunk(self) -> None:
+        self._parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self.fields}
+        self._num_bytes, self._num_steps, self._started = 0, 0, time.monotonic()
+
+    @property
+    def num_steps(self) -> int:
+        """Env steps written and waiting to be."""
+        return self.manifest.num_steps + self._num_steps
+
+    def add(
+        self,
+        observations: Any,
+        actions: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: bool,
+        truncated: bool,
+        starts: bool = True,
+    ) -> None:
+        """Add an episode of L env steps; it may be written later.
+
+        Args:
+            observations: (L + 1, ...), or a dict of them: the last is what the last step led to.
+            actions: (L, ...), as the environment took them.
+            rewards: (L,).
+            terminated: the last state was final.
+            truncated: a limit ended the episode. If it is neither, the recording was cut.
+            starts: it begins with a reset, not in the middle of an episode.
+
+        Raises:
+            ShapeError: if an array has another shape.
+            DatasetError: if it could not be written.
+        """
+        length = len(rewards)
+        if not isinstance(observations, dict):
+            parts = {"observations": observations}
+        else:
+            parts = {f"observations.{key}": part for key, part in observations.items()}
+        marks = np.array([[length, starts, terminated, truncated]])
+        arrays = {**parts, "actions": actions, "rewards": rewards, "episodes": marks}
+        for name, values in arrays.items():
+            field = self.fields[name]
+            rows = 1 if name == "episodes" else length + name.startswith("observations")
+            if length < 1 or np.shape(values) != (rows, *field.shape):
+                raise ShapeError(
+                    f"got {name} of shape {np.shape(values)} in an episode of {length} rewards; "
+                    f"expected {(max(rows, 1), *field.shape)}."
+                )
+            self._parts[name].append(np.asarray(values, dtype=field.dtype))
+            self._num_bytes += rows * row_bytes(field)
+        self._num_steps += length
+        if self._num_bytes > FLUSH_BYTES or time.monotonic() - self._started > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all episodes added so far to the disk.
+
+        Raises:
+            DatasetError: if that fails, as on a full disk. What was there before stays readable.
+        """
+        if not self._num_steps:
+            return
+        arrays = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._write(arrays)
+        except OSError as error:
+            self._forget_unfinished()
+            raise DatasetError(
+                f"{self._num_steps} env steps could not be written to {str(self.directory)!r}: "
+                f"{error}. The {self.manifest.num_steps} env steps written before can be read. "
+                "Make room, or give another directory."
+            ) from error
+        self._start_chunk()
+
+    def _write(self, arrays: Arrays) -> None:
+        sums = {
+            field.file: self._append(name, field, arrays[name])
+            for name, field in self.fields.items()
+        }
+        chunk = Chunk(self._num_steps, len(arrays["episodes"]), list(self.seeds), sums)
+        manifest = replace(self.manifest, chunks=(*self.manifest.chunks, chunk))
+        replace_file(self.directory / MANIFEST, manifest.to_json())
+        self.manifest = manifest
+
+    def _append(self, name: str, field: Field, rows: NDArray[Any]) -> str:
+        """Write rows behind those that are counted, then the header; give their checksum."""
+        written, view = self.manifest.num_rows(name), memoryview(rows).cast("B")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(self.directory / field.file, flags, 0o666), "r+b") as file:
+            file.seek(len(header(field, 0)) + written * row_bytes(field))
+            file.truncate()  # what an append that failed has left
+            file.write(view)
+            sync(file)
+            file.seek(0)
+            file.write(header(field, written + len(rows)))
+            sync(file)
+        return hashlib.sha256(view).hexdigest()
+
+    def _forget_unfinished(self) -> None:
+        """Give the room of a chunk that failed back to the disk, as far as that can be done."""
+        for name, field in self.fields.items():
+            size = len(header(field, 0)) + self.manifest.num_rows(name) * row_bytes(field)
+            file = self.directory / field.file
+            with contextlib.suppress(OSError):
+                if not self.manifest.chunks:
+                    file.unlink(missing_ok=True)
+                elif file.stat().st_size > size:
+                    os.truncate(file, size)
+
+
+def sync(file: Any) -> None:
+    """Wait until a file's bytes are on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Replace a text file in one step: a reader finds the old one or the new one, whole.
+
+    Raises:
+        OSError: if it can't be written; the old one stays.
+    """
+    new = file.with_name(f"{file.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            sync(opened)
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
