@@ -117,6 +117,11 @@ class DQNAgent(ReplayAgentModule):
         explores = torch.rand(best.shape, generator=self.generator) < self.epsilon
         return torch.where(explores.to(best.device), self.random_actions(len(best)), best), {}
 
+    def assess(self, observations: Any) -> dict[str, Tensor]:
+        """Give Q(s, ·), (N, n), and max Q(s, ·), (N,), as an `EpisodePlayer` shows them."""
+        action_values = self.network(observations)
+        return {"action_values": action_values, "values": action_values.amax(-1)}
+
     def random_actions(self, count: int) -> Tensor:
         """Draw (count,) actions uniformly."""
         num_actions = int(self.action_space.n)

@@ -160,6 +160,11 @@ class PPOAgent(LightningAgentModule):
         distribution = action_distribution(parameters, self.action_space)
         return distribution.log_prob(actions), distribution, values
 
+    def assess(self, observations: Any) -> dict[str, Tensor]:
+        """Give action parameters (N, P) and V(s), (N,), as an `EpisodePlayer` shows them."""
+        parameters, values = self.network(observations)
+        return {"action_parameters": parameters, "values": values}
+
     # ---- 2. advantages -----------------------------------------------------------------------
 
     @torch.no_grad()

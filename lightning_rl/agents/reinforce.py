@@ -81,6 +81,11 @@ class ReinforceAgent(LightningAgentModule):
         distribution = action_distribution(parameters, self.action_space)
         return (distribution.mode if deterministic else distribution.sample(self.generator)), {}
 
+    def assess(self, observations: Any) -> dict[str, Tensor]:
+        """Give action parameters (N, P) and V(s), (N,), as an `EpisodePlayer` shows them."""
+        parameters, values = self.network(observations)
+        return {"action_parameters": parameters, "values": values}
+
     def rollout(self, total_step: int) -> None:
         """Make full rollouts only: in a short one, at the end of the budget, no episode may end."""
         super().rollout(self.rollout_steps)

@@ -114,6 +114,22 @@ class SACAgent(ReplayAgentModule):
         mean, log_std = self.network.actor(observations).float().chunk(2, dim=-1)
         return SquashedGaussian(mean, log_std.clamp(-20.0, 2.0))
 
+    def assess(self, observations: Any) -> dict[str, Tensor]:
+        """Give the best actions, their spread and min Q, as an `EpisodePlayer` shows them.
+
+        Returns:
+            means and stds, (N, A) in the env's units, and values, (N,). A deviation is half the
+            width of the interval that holds 68 % of the draws, as in an unsquashed Gaussian.
+        """
+        policy = self.policy(observations)
+        deviation = policy.log_std.exp()
+        low, high = (policy.mean - deviation).tanh(), (policy.mean + deviation).tanh()
+        return {
+            "means": self.action_center + self.action_reach * policy.mode,
+            "stds": self.action_reach * (high - low) / 2,
+            "values": self.network.critics(observations, policy.mode).float().amin(0),
+        }
+
     def random_actions(self, count: int) -> Tensor:
         """Draw (count, A) actions uniformly within the bounds."""
         fractions = torch.rand((count, *self.action_space.shape), generator=self.generator)
