@@ -13,8 +13,10 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks import EnvStepProgressBar
+from lightning_rl.controls import graceful_interrupt, quiet_notebook
 from lightning_rl.envs import is_env
 from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.live import live_in_notebook
 from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader
 
 DEFAULT_MAX_ENV_STEPS = 65_536
@@ -28,7 +30,9 @@ class AgentTrainer(Trainer):
     It adds defaults and a budget in env steps; everything else is Lightning's, and given a module
     that is not an agent it is `lightning.Trainer`. A Lightning batch is one iteration of the agent
     and an epoch the smallest number of iterations with 10,000 rows, so checkpoints are written
-    once an epoch; every logger's x-axis is in env steps.
+    once an epoch; every logger's x-axis is in env steps. In a notebook the interrupt button ends
+    an agent's training after the iteration, as if it had finished, and Lightning's notices are
+    left out.
 
     Args:
         max_env_steps: stop after the iteration that reaches it, counted from the start of `fit`.
@@ -44,6 +48,8 @@ class AgentTrainer(Trainer):
         torch_threads: CPU threads of torch while an agent is trained. The default of one is by far
             the fastest for small networks, and makes results independent of the machine's cores;
             give more for images, None to leave the number alone.
+        live: show an agent's returns while it trains in a notebook, with buttons to pause and to
+            stop it (`LiveReturns`, `Controls`). Elsewhere nothing is shown.
         **trainer_options: every argument of `lightning.Trainer`.
 
     Raises:
@@ -64,6 +70,7 @@ class AgentTrainer(Trainer):
         evaluate_every_env_steps: int | None = None,
         evaluation_episodes: int = 100,
         torch_threads: int | None = 1,
+        live: bool = True,
         **trainer_options: Any,
     ) -> None:
         counts = {
@@ -78,19 +85,25 @@ class AgentTrainer(Trainer):
                 raise ConfigError(f"{name}={count}; expected at least 1.")
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed}; expected 0 or more.")
-        super().__init__(**trainer_options)
+        chosen = trainer_options.get("callbacks") or []
+        chosen = chosen if isinstance(chosen, list) else [chosen]  # Lightning adds its own to it
+        self._has_own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)
+        with quiet_notebook():
+            super().__init__(**trainer_options)
         self.max_env_steps = max_env_steps
         self.num_envs = num_envs
         self.seed = seed
         self.evaluate_every_env_steps = evaluate_every_env_steps
         self.evaluation_episodes = evaluation_episodes
         self.torch_threads = torch_threads
+        self.live = live
         limits = ("max_epochs", "max_steps", "max_time")
         self._is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
         self._options = trainer_options
 
     # ---- fit ---------------------------------------------------------------------------------
 
+    @quiet_notebook()
     def fit(
         self,
         model: LightningModule,
@@ -184,7 +197,8 @@ class AgentTrainer(Trainer):
         threads = torch.get_num_threads()
         torch.set_num_threads(self.torch_threads or threads)
         try:
-            yield
+            with graceful_interrupt(self), live_in_notebook(self, self.live):
+                yield
         finally:
             torch.set_num_threads(threads)
             if has_budget:
@@ -193,17 +207,14 @@ class AgentTrainer(Trainer):
                 setattr(self, name, value)
 
     def _use_env_step_bar(self) -> None:
-        chosen = self._options.get("callbacks") or []
-        own = any(
-            isinstance(c, ProgressBar) for c in (chosen if isinstance(chosen, list) else [chosen])
-        )
         bar = self.progress_bar_callback
-        if bar is not None and not own and not isinstance(bar, EnvStepProgressBar):
+        if not (bar is None or self._has_own_bar or isinstance(bar, EnvStepProgressBar)):
             callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
             callbacks[callbacks.index(bar)] = EnvStepProgressBar()
 
     # ---- validate, test, predict -------------------------------------------------------------
 
+    @quiet_notebook()
     def validate(
         self,
         model: Any = None,
@@ -223,6 +234,7 @@ class AgentTrainer(Trainer):
         dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
         return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
+    @quiet_notebook()
     def test(
         self,
         model: Any = None,
@@ -242,6 +254,7 @@ class AgentTrainer(Trainer):
         dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
         return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
+    @quiet_notebook()
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Play greedy episodes in a separate copy of an environment, or predict as Lightning does.
 
