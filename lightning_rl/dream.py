@@ -1,0 +1,398 @@
+"""Acting in a dream: a world model as an environment, and the loop from collecting to acting.
+
+Ha, Schmidhuber 2018, "World models", https://arxiv.org/abs/1803.10122, trains an agent inside of
+its own dream; Janner et al. 2019 (MBPO), https://arxiv.org/abs/1906.08253, starts dreams in any
+state that was visited; Kidambi et al. 2020 (MOReL), https://arxiv.org/abs/2005.05951, ends them
+where the data end. The chain, each step one function:
+
+1. collect env steps with random actions                      `make_random_trajectory`
+2. learn what the environment does                            `train_world_model`
+3. learn to act in what was learned                           `train_in_dream`
+4. see what that is worth in the real environment             `evaluate`
+
+`learn_in_dream` does it all, and repeats it with what the agent meets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.agents.ppo import PPOAgent
+from lightning_rl.envs import EnvLike
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.trainer import AgentTrainer
+from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory, make_trajectory
+from lightning_rl.world_model import WorldModel, find_spaces
+
+Array = NDArray[Any]
+MAX_STARTS = 10_000  # states of a dataset that dreams start from: more would only fill checkpoints
+
+
+class DreamEnv(VectorEnv):
+    """A vector environment of what a world model predicts, for `AgentTrainer.fit(agent, dream)`.
+
+    Each episode starts in a state of the data and happens in the world of one member of the
+    ensemble, drawn at its start (PETS calls it TS∞): an agent that does well must do well in all
+    of them. A member's observation and reward are drawn from its normal distribution, clipped to
+    the observation space's bounds; it terminates where that is more likely than not. Autoreset is
+    NEXT_STEP.
+
+    Args:
+        model: a trained world model; the dream sees what it learns later.
+        starts: a dataset of `observations` (a `TrajectoryDataset`), whose every visited state may
+            be a start (at most 10,000 of them, drawn), or the states themselves, (S, D), such as
+            `dataset.start_observations`.
+        num_envs: N, dreams side by side.
+        horizon: env steps after which a dream is truncated.
+        known_range: end a dream that leaves the range of the data, number by number, times this:
+            there the model only guesses. Such an end counts as termination, and as if the rest of
+            the horizon brought the lowest reward of the data, or nothing if that is above 0, so
+            that it never pays. None: never.
+        disagreement_penalty: reward lost for each unit of the members' disagreement about the
+            step (see `EnsembleNetwork.disagreement`).
+
+    Raises:
+        StateError: if the model was not trained.
+        ConfigError: for a number out of its range.
+        ShapeError: if the starts are not (S, D) with S > 0.
+        SpaceError: if the dataset is another environment's.
+
+    Example:
+        >>> from gymnasium import spaces
+        >>> model = WorldModel()
+        >>> model.build(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+        >>> step = {"observations": torch.zeros(1, 3), "actions": torch.zeros(1), "rewards":
+        ...     torch.ones(1), "next_observations": torch.ones(1, 3), "terminated": torch.zeros(1)}
+        >>> model.network.measure([step])
+        >>> dream = DreamEnv(model, starts=torch.zeros(1, 3), num_envs=8)
+        >>> observations, _ = dream.reset(seed=0)
+        >>> dream.step(dream.action_space.sample())[0].shape
+        (8, 3)
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: WorldModel,
+        starts: Any,
+        num_envs: int = 32,
+        horizon: int = 500,
+        known_range: float | None = None,
+        disagreement_penalty: float = 0.0,
+    ) -> None:
+        if model.network is None or not model.network.has_data:
+            raise StateError(
+                "the world model was not trained, so there is nothing to dream of; call "
+                "lightning.Trainer(...).fit(model, DataLoader(dataset)) or load a checkpoint first."
+            )
+        for name, number in (("num_envs", num_envs), ("horizon", horizon)):
+            if number < 1:
+                raise ConfigError(f"{name}={number}; expected at least 1.")
+        if known_range is not None and not known_range > 0:
+            raise ConfigError(f"known_range={known_range}; expected a number above 0, or None.")
+        if not disagreement_penalty >= 0:
+            raise ConfigError(f"disagreement_penalty={disagreement_penalty}; expected 0 or more.")
+        self.network = model.network  # not the model, which holds its trainer
+        self.num_envs, self.horizon = num_envs, horizon
+        self.known_range, self.disagreement_penalty = known_range, disagreement_penalty
+        self.single_observation_space: Any = model.observation_space
+        self.single_action_space: Any = model.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.starts = _start_states(starts, model)
+        self._rows = torch.arange(num_envs)
+        self._ended: Array | None = None  # before the first reset
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start N new dreams.
+
+        Args:
+            seed: of all random numbers of all N dreams; None goes on with those there are.
+            options: ignored.
+
+        Returns:
+            Observations (N, D), and an empty dict.
+        """
+        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
+        self._members = self.np_random.integers(self.network.num_members, size=self.num_envs)
+        self._observations = self._draw_starts(self.num_envs)
+        return self._observations.copy(), {}
+
+    def _draw_starts(self, count: int) -> Array:
+        drawn: Array = self.starts[self.np_random.integers(len(self.starts), size=count)]
+        return drawn
+
+    def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Dream one step of each; one that had ended starts anew and ignores its action.
+
+        Raises:
+            StateError: before the first reset.
+            SpaceError: if the actions are not in the action space.
+        """
+        if self._ended is None:
+            raise StateError("the dream has not begun; call reset() before step().")
+        actions = np.asarray(actions)
+        if not self.action_space.contains(actions):
+            raise SpaceError(
+                f"got actions {actions!r}; expected {self.num_envs} of {self.single_action_space}."
+            )
+        reset_rows = self._ended
+        observations, rewards, terminated = self._predict(actions)
+        self._elapsed += 1
+        truncated = self._elapsed >= self.horizon
+        if reset_rows.any():
+            count = int(reset_rows.sum())
+            observations[reset_rows] = self._draw_starts(count)
+            self._members[reset_rows] = self.np_random.integers(
+                self.network.num_members, size=count
+            )
+            self._elapsed[reset_rows] = 0
+            for values in (rewards, terminated, truncated):
+                values[reset_rows] = 0
+        self._ended = terminated | truncated
+        self._observations = observations
+        return observations.copy(), rewards, terminated, truncated, {}
+
+    @torch.no_grad()
+    def _predict(self, actions: Array) -> tuple[Array, Array, Array]:
+        """Draw the next observations (N, D) and rewards (N,), and tell which are final, (N,)."""
+        network, space = self.network, self.single_observation_space
+        before = torch.from_numpy(self._observations).to(network.lowest)
+        inputs = network.normalized(before, torch.from_numpy(actions).to(before.device))
+        outputs = network(inputs.expand(network.num_members, *inputs.shape))  # (E, N, ...)
+        own = network.outcome(outputs[torch.from_numpy(self._members), self._rows])  # (N, ...)
+        drawn = self.np_random.standard_normal((self.num_envs, network.num_observed + 1))
+        noise = torch.from_numpy(drawn).to(before)
+        following = before + own.change + own.change_std * noise[:, :-1]
+        rewards = (own.reward + own.reward_std * noise[:, -1]).cpu().numpy().astype(np.float64)
+        if self.disagreement_penalty:
+            apart = network.disagreement(network.outcome(outputs).change)
+            rewards -= self.disagreement_penalty * apart.cpu().numpy()
+        terminated = (own.terminated > 0).cpu().numpy()
+        if self.known_range is not None:
+            unknown = self._is_unknown(following).cpu().numpy() & ~terminated
+            worst = min(float(network.lowest_reward), 0.0)
+            rewards[unknown] += worst * (self.horizon - self._elapsed[unknown] - 1)
+            terminated |= unknown
+        observations = following.cpu().numpy().astype(space.dtype)
+        return np.clip(observations, space.low, space.high), rewards, terminated
+
+    def _is_unknown(self, observations: torch.Tensor) -> torch.Tensor:
+        """Tell which observations (N, D) are out of the known range, (N,)."""
+        lowest, highest = self.network.lowest, self.network.highest
+        reach = (highest - lowest) / 2 * self.known_range
+        is_far: torch.Tensor = (observations - (highest + lowest) / 2).abs() > reach
+        return is_far.any(-1)
+
+
+def _start_states(starts: Any, model: WorldModel) -> Array:
+    """Turn a dataset or states into an array of states, (S, D)."""
+    found = find_spaces(starts) if isinstance(starts, Dataset) else None
+    if found is not None:
+        model.build(*found)  # which only checks
+    if isinstance(starts, Dataset):
+        starts = visited_states(starts)
+    space: Any = model.observation_space
+    states = torch.as_tensor(starts).cpu().numpy().astype(space.dtype)
+    if states.ndim != 2 or states.shape[1:] != space.shape or len(states) == 0:
+        raise ShapeError(
+            f"got start states of shape {states.shape}; expected (S, {space.shape[0]}) with at "
+            "least one state."
+        )
+    return states
+
+
+def visited_states(dataset: Any, limit: int = MAX_STARTS, seed: int = 0) -> Array:
+    """Give the states in which a dataset's steps began, (S, D): all, or `limit` drawn ones."""
+    size = len(dataset)
+    rows = np.arange(size)
+    if size > limit:
+        rows = np.random.default_rng(seed).choice(size, limit, replace=False)
+    batches = DataLoader(torch.utils.data.Subset(dataset, rows.tolist()), batch_size=1024)
+    states = [batch["observations"] for batch in batches]
+    return torch.cat([part.reshape(-1, part.shape[-1]) for part in states]).numpy()
+
+
+# ---- the chain -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """Settings of the chain. The defaults solve CartPole-v1 with 10,000 random env steps."""
+
+    random_steps: int = 10_000  # real env steps collected with random actions
+    rounds: int = 0  # how often to go on with what the agent meets, at most
+    steps_per_round: int = 2000  # real env steps of a further round
+    envs_per_round: int = 4  # copies of the environment that share them
+    target_return: float | None = None  # no further round if the agent's own episodes reach it
+    model_epochs: int = 25  # passes over the data, each time
+    batch_size: int = 512  # of the world model's minibatches
+    dream_steps: int = 65_536  # env steps the agent dreams, each time
+    num_envs: int = 32  # dreams side by side
+    horizon: int = 500  # env steps of a dream
+    known_range: float | None = 1.0  # see `DreamEnv`
+    disagreement_penalty: float = 0.0  # see `DreamEnv`
+
+    def __post_init__(self) -> None:
+        """Check the ranges that no other part checks.
+
+        Raises:
+            ConfigError: naming the setting that is out of its range.
+        """
+        names = ("random_steps", "steps_per_round", "envs_per_round", "model_epochs", "batch_size")
+        for name in (*names, "dream_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected at least 1.")
+        if self.rounds < 0:
+            raise ConfigError(f"rounds={self.rounds}; expected 0 or more.")
+
+
+class DreamResult(NamedTuple):
+    """What the chain made, and what it cost."""
+
+    agent: LightningAgentModule
+    model: WorldModel
+    dataset: TrajectoryDataset
+    real_steps: int  # env steps made in the real environment, the dataset's
+
+
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+
+
+def train_world_model(
+    dataset: Dataset[Any],
+    model: WorldModel | None = None,
+    config: DreamConfig = DreamConfig(),
+    seed: int = 0,
+    **trainer_options: Any,
+) -> WorldModel:
+    """Train a world model on a dataset with the plain `lightning.Trainer`.
+
+    Args:
+        dataset: of env steps, such as a `TrajectoryDataset`.
+        model: one to go on with. Default: a new one.
+        config: `model_epochs` and `batch_size` are used.
+        seed: of the weights and of the order of the data; the caller's random numbers stay.
+        **trainer_options: of `lightning.Trainer`; nothing is logged or saved unless they say so.
+
+    Example:
+        >>> import tempfile
+        >>> dataset = make_random_trajectory("CartPole-v1", tempfile.mkdtemp(), 200, progress=False)
+        >>> model = train_world_model(dataset)  # doctest: +SKIP
+        >>> model.predict(torch.zeros(1, 4), torch.zeros(1, 3)).mean.shape  # doctest: +SKIP
+        torch.Size([1, 3, 4])
+    """
+    model = WorldModel() if model is None else model
+    options = {**QUIET, "max_epochs": config.model_epochs, **trainer_options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loader = DataLoader(dataset, config.batch_size, shuffle=True)
+        lightning.Trainer(**options).fit(model, loader, val_dataloaders=[])
+    return model
+
+
+def train_in_dream(
+    agent: LightningAgentModule,
+    model: WorldModel,
+    starts: Any,
+    config: DreamConfig = DreamConfig(),
+    seed: int = 0,
+    **trainer_options: Any,
+) -> LightningAgentModule:
+    """Train an agent in what a world model predicts; the real environment is not touched.
+
+    Args:
+        agent: a new agent, or one to go on with.
+        model: a trained world model.
+        starts: what `DreamEnv` takes: a dataset, or states.
+        config: the settings of the dream.
+        seed: of weights, dreams and random numbers.
+        **trainer_options: of `AgentTrainer`; nothing is logged or saved unless they say so.
+
+    Returns:
+        The agent. Its `env_steps` and `episodes` are those of its dreams.
+    """
+    limits = (config.horizon, config.known_range, config.disagreement_penalty)
+    dream = DreamEnv(model, starts, config.num_envs, *limits)
+    options = {**QUIET, "max_env_steps": config.dream_steps, **trainer_options}
+    AgentTrainer(seed=seed, **options).fit(agent, dream)
+    return agent
+
+
+def learn_in_dream(
+    env: EnvLike,
+    directory: str | Path,
+    agent: LightningAgentModule | None = None,
+    model: WorldModel | None = None,
+    config: DreamConfig = DreamConfig(),
+    seed: int = 0,
+    **trainer_options: Any,
+) -> DreamResult:
+    """Collect, learn the environment, learn to act in the dream; repeat with what the agent meets.
+
+    A further round collects real env steps with the agent's policy, adds them to the data, trains
+    the world model on all of them and the agent in the new dream. With `target_return`, the
+    rounds stop once the mean return of the episodes so collected reaches it. Those env steps are
+    counted like all others, and nothing else of the real environment decides anything: it is not
+    evaluated here.
+
+    Args:
+        env: what `make_vector_env` takes; it is copied, never stepped.
+        directory: a new one, for the trajectories.
+        agent: default: `PPOAgent()`.
+        model: default: `WorldModel()`.
+        config: the settings.
+        seed: of everything.
+        **trainer_options: of both trainers, such as `accelerator="cpu"`.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_rl import evaluate
+        >>> result = learn_in_dream("CartPole-v1", tempfile.mkdtemp())  # doctest: +SKIP
+        >>> result.real_steps  # doctest: +SKIP
+        10000
+        >>> evaluate(result.agent, "CartPole-v1").mean  # doctest: +SKIP
+        500.0
+    """
+    agent = PPOAgent() if agent is None else agent
+    model = WorldModel() if model is None else model
+    progress = bool(trainer_options.get("enable_progress_bar", True))
+    dataset = make_random_trajectory(env, directory, config.random_steps, seed, progress=progress)
+    for round_number in range(config.rounds + 1):
+        train_world_model(dataset, model, config, seed + round_number, **trainer_options)
+        train_in_dream(agent, model, dataset, config, seed + round_number, **trainer_options)
+        if round_number == config.rounds:
+            break
+        before = dataset.num_episodes
+        dataset = make_trajectory(
+            agent, env, directory, config.steps_per_round, seed,
+            num_envs=config.envs_per_round, append=True, progress=progress,
+        )  # fmt: skip
+        target = config.target_return
+        if target is not None and mean_return(dataset, before) >= target:
+            break
+    return DreamResult(agent, model, dataset, dataset.num_steps)
+
+
+def mean_return(dataset: TrajectoryDataset, first_episode: int = 0) -> float:
+    """Average the returns of a dataset's episodes, from one on, that ended; -inf if none did."""
+    episodes = (dataset.episode(i) for i in range(first_episode, dataset.num_episodes))
+    ended = [e for e in episodes if bool(e["terminated"][-1] | e["truncated"][-1])]
+    return float(np.mean([float(e["rewards"].sum()) for e in ended])) if ended else -math.inf
