@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.buffers import allocate, select, write
+from lightning_rl.buffers import allocate, select, to_tensor, write
 from lightning_rl.envs import EnvLike, to_env_actions
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.metrics import to_array
-from lightning_rl.trajectory_files import TrajectoryFiles, check_same_spaces
+from lightning_rl.trajectory_files import TrajectoryFiles
+from lightning_rl.trajectory_manifest import check_same_spaces
 from lightning_rl.trajectory_recorder import acting, open_recorder
 
 
@@ -125,21 +126,21 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     def start_observations(self) -> Any:
         """(S, ...) the observations after each reset, or a dict of them."""
         starting = self.episodes[self._marks[self.episodes, 1] == 1]
-        return self._observations(self._first(starting) + starting)
+        observations = self._observations(self._first(starting) + starting, 1)
+        return to_tensor(select(observations, (slice(None), 0)))
 
     def _first(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give the rows of episodes' first env steps."""
         first: NDArray[np.int64] = self._last[episodes] - self._marks[episodes, 0] + 1
         return first
 
-    def _observations(self, rows: NDArray[np.int64]) -> Any:
+    def _observations(self, starts: NDArray[np.int64], length: int) -> Any:
+        """Read B runs of observations, (B, length, ...), or a dict of them."""
         if "observations" in self._files.fields:
-            return torch.from_numpy(self._files.gather("observations", rows))
+            return self._files.read("observations", starts, length)
         names = [name for name in self._files.fields if name.startswith("observations.")]
-        return {
-            name.removeprefix("observations."): torch.from_numpy(self._files.gather(name, rows))
-            for name in names
-        }
+        read = self._files.read
+        return {name.removeprefix("observations."): read(name, starts, length) for name in names}
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -150,8 +151,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         indices = np.asarray(index)
         if indices.dtype.kind not in "iu" or indices.ndim > 1:
             raise TypeError(f"got the index {index!r}; expected an integer or a list of them")
-        batch = self._fetch(np.atleast_1d(indices))
-        return batch if indices.ndim else select(batch, 0)
+        runs = self._fetch(np.atleast_1d(indices))
+        wanted = (slice(None) if indices.ndim else 0, 0 if self.window == 1 else slice(None))
+        tensors: dict[str, Any] = to_tensor(select(runs, wanted))  # (B or none, k or none, ...)
+        return tensors
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Fetch a batch for a DataLoader, which then collates it."""
@@ -166,16 +169,22 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         episodes = self.episodes[chosen]
         # Windows start at each row of an episode but the last `window - 1`: count from the end.
         starts = self._last[episodes] - (self._ends[chosen] - 1 - indices) - self.window + 1
-        if self.window > 1:
-            episodes, starts = episodes[:, None], starts[:, None] + np.arange(self.window)
-        is_last, marks = starts == self._last[episodes], self._marks[episodes]
+        return self._read(episodes, starts, self.window)
+
+    def _read(
+        self, episodes: NDArray[np.int64], starts: NDArray[np.int64], length: int
+    ) -> dict[str, Any]:
+        """Read B runs of `length` env steps: arrays (B, length, ...)."""
+        observations = self._observations(starts + episodes, length + 1)  # an episode has one more
+        ends = np.arange(length) == (self._last[episodes] - starts)[:, None]
+        marks = self._marks[episodes]
         return {
-            "observations": self._observations(starts + episodes),  # an episode has one more
-            "actions": torch.from_numpy(self._files.gather("actions", starts)),
-            "rewards": torch.from_numpy(self._files.gather("rewards", starts)),
-            "next_observations": self._observations(starts + episodes + 1),
-            "terminated": torch.from_numpy(is_last & (marks[..., 2] == 1)),
-            "truncated": torch.from_numpy(is_last & (marks[..., 3] == 1)),
+            "observations": _copy(select(observations, (slice(None), slice(-1)))),
+            "actions": self._files.read("actions", starts, length),
+            "rewards": self._files.read("rewards", starts, length),
+            "next_observations": _copy(select(observations, (slice(None), slice(1, None)))),
+            "terminated": ends & (marks[:, 2:3] == 1),
+            "truncated": ends & (marks[:, 3:4] == 1),
         }
 
     def with_window(self, window: int) -> TrajectoryDataset:
@@ -215,22 +224,15 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         return self._view(parts[0], self.window), self._view(parts[1], self.window)
 
     def episode(self, number: int) -> dict[str, Any]:
-        """Fetch one episode of L env steps: its tensors (L, ...), `observations` (L + 1, ...).
+        """Fetch one whole episode as an item of its L env steps, (L, ...).
 
         Raises:
             IndexError: if there is no such episode.
         """
-        chosen = self.episodes[number]
-        length, _, terminated, truncated = self._marks[chosen].tolist()
-        rows = self._last[chosen] + np.arange(1 - length, 1)
-        ended = np.arange(length) == length - 1
-        return {
-            "observations": self._observations(np.append(rows, rows[-1] + 1) + chosen),
-            "actions": torch.from_numpy(self._files.gather("actions", rows)),
-            "rewards": torch.from_numpy(self._files.gather("rewards", rows)),
-            "terminated": torch.from_numpy(ended & bool(terminated)),
-            "truncated": torch.from_numpy(ended & bool(truncated)),
-        }
+        chosen = self.episodes[[number]]
+        runs = self._read(chosen, self._first(chosen), int(self._marks[chosen[0], 0]))
+        tensors: dict[str, Any] = to_tensor(select(runs, 0))
+        return tensors
 
     def check_spaces(self, observation_space: Space, action_space: Space) -> None:
         """Check that an environment has the spaces of these trajectories.
@@ -247,6 +249,13 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             DatasetError: naming the file that was altered.
         """
         self._files.verify()
+
+
+def _copy(values: Any) -> Any:
+    """Copy arrays, so that changing a batch's observations leaves its next observations alone."""
+    if isinstance(values, dict):
+        return {key: _copy(part) for key, part in values.items()}
+    return values.copy()
 
 
 class _FetchedBatch(dict[str, Any]):

@@ -1,301 +1,39 @@
-"""Files of a trajectory dataset: `.npy` arrays that only grow, and a manifest in JSON."""
+"""Files of a trajectory dataset: `.npy` arrays that only grow, mapped to read them."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-import json
 import math
 import mmap
 import os
-import stat
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
-from gymnasium import Space, spaces
+from gymnasium import Space
 from numpy.typing import NDArray
 
-from lightning_rl.buffers import allocate
-from lightning_rl.errors import DatasetError, LightningRLError, SpaceError
+from lightning_rl.errors import ConfigError, DatasetError, ShapeError
+from lightning_rl.trajectory_manifest import (
+    MANIFEST,
+    Chunk,
+    Field,
+    Manifest,
+    check_regular,
+    check_same_spaces,
+    damaged,
+    read_manifest,
+)
 
-FORMAT, VERSION = "lightning_rl trajectories", 1
-MANIFEST = "trajectories.json"
-MAX_MANIFEST_BYTES = 2**26  # spaces with bounds of their own for each pixel are long
-MAX_ELEMENTS = 2**26  # of one observation or action
-MAX_ROWS = 2**48
-RESIDENT_BYTES = 2**26  # of mapped files, about: more is handed back to the system
-FAULT_BYTES = 2**16  # one touch of a mapped file may bring in so much (Linux: 16 pages)
-
-EPISODE_COLUMNS = ("length", "starts", "terminated", "truncated")
+MAPPED_BYTES = 2**27  # of the arrays that are mapped: as much memory may count as in use
+FLUSH_BYTES = 2**25  # episodes are written when so much of them has gathered,
+FLUSH_SECONDS = 30.0  # or when the last time is so long ago
 
 Arrays = dict[str, NDArray[Any]]
-
-
-# ---- spaces as JSON ------------------------------------------------------------------------------
-
-
-def space_to_json(space: Space) -> dict[str, Any]:
-    """Describe a space by plain values.
-
-    Raises:
-        SpaceError: if arrays can't hold its elements, or a Dict has keys that are no strings.
-
-    Example:
-        >>> space_to_json(spaces.Box(0, 1, (3,)))["low"]
-        0.0
-        >>> space_from_json(space_to_json(spaces.Discrete(2)))
-        Discrete(2)
-    """
-    allocate(space, 0)  # raises for what no array can hold
-    if isinstance(space, spaces.Dict):
-        if not all(isinstance(key, str) for key in space):
-            raise SpaceError(f"got a Dict space with the keys {list(space)}; expected strings.")
-        return {"type": "Dict", "spaces": {k: space_to_json(s) for k, s in space.items()}}
-    described: dict[str, Any] = {"type": type(space).__name__, "dtype": str(space.dtype)}
-    if isinstance(space, spaces.Box):
-        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
-        return {**described, "shape": list(space.shape), **bounds}
-    if isinstance(space, spaces.Discrete):
-        return {**described, "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {**described, "nvec": space.nvec.tolist(), "start": space.start.tolist()}
-    return {**described, "shape": list(space.shape or ())}
-
-
-def space_from_json(described: dict[str, Any]) -> Space:
-    """Make the space that `space_to_json` described; other errors than ValueError may be raised."""
-    kind = described["type"]
-    if kind == "Dict":
-        return spaces.Dict({str(k): space_from_json(s) for k, s in described["spaces"].items()})
-    dtype = np.dtype(described["dtype"])
-    if dtype.kind not in "fiub" or dtype.itemsize > 8:
-        raise ValueError(f"it has a space of dtype {dtype}")
-    if kind == "Discrete":
-        return spaces.Discrete(described["n"], start=described["start"])
-    if kind == "MultiDiscrete":
-        start = described["start"]
-        return spaces.MultiDiscrete(described["nvec"], dtype=dtype.type, start=start)
-    shape = tuple(_count(size, 0, MAX_ELEMENTS) for size in described["shape"])
-    _count(math.prod(shape), 0, MAX_ELEMENTS)
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(shape)
-    if kind != "Box":
-        raise ValueError(f"it has a space of type {kind!r}")
-    low, high = (_bound_from_json(described[name], shape, dtype) for name in ("low", "high"))
-    return spaces.Box(low, high, shape, dtype.type)
-
-
-def _bound_to_json(bound: NDArray[Any]) -> Any:
-    """Give a bound as nested lists, or as one number if all are equal; infinity as a string."""
-    if bound.size and (bound == bound.flat[0]).all():
-        bound = bound.flat[0]
-    if np.isfinite(bound).all():
-        return bound.tolist()
-    return bound.astype(np.float64).astype(str).tolist()
-
-
-def _bound_from_json(bound: Any, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
-    given = np.asarray(bound)
-    if given.dtype.kind == "U":
-        given = given.astype(np.float64)
-    if given.dtype.kind not in "fiub" or np.isnan(given).any():
-        raise ValueError(f"it has the bound {bound!r}")
-    return np.broadcast_to(given.astype(dtype), shape).copy()
-
-
-def _count(number: Any, smallest: int, largest: int) -> int:
-    if type(number) is not int or not smallest <= number <= largest:
-        raise ValueError(f"it says {number!r} where a number from {smallest} to {largest} belongs")
-    return number
-
-
-# ---- the manifest --------------------------------------------------------------------------------
-
-
-class Field(NamedTuple):
-    """One array of a dataset, in a file of its own."""
-
-    file: str  # named here, never by a manifest
-    dtype: np.dtype
-    shape: tuple[int, ...]  # of a row
-
-
-def layout(observation_space: Space, action_space: Space) -> dict[str, Field]:
-    """Lay out the arrays: name -> field. An episode of L env steps has L + 1 observations.
-
-    Example:
-        >>> list(layout(spaces.Box(-1, 1, (3,)), spaces.Discrete(2)))
-        ['observations', 'actions', 'rewards', 'episodes']
-    """
-    observations = allocate(observation_space, 0)
-    if isinstance(observations, dict):
-        parts = {f"observations.{key}": part for key, part in observations.items()}
-    else:
-        parts = {"observations": observations}
-    fields = {
-        name: Field(f"observations_{i}.npy" if len(parts) > 1 else "observations.npy",
-                    part.dtype, part.shape[1:])
-        for i, (name, part) in enumerate(parts.items())
-    }  # fmt: skip
-    actions = allocate(action_space, 0)
-    if isinstance(actions, dict):
-        raise SpaceError(f"got the action space {action_space}; expected one that is no Dict.")
-    return {
-        **fields,
-        "actions": Field("actions.npy", actions.dtype, actions.shape[1:]),
-        "rewards": Field("rewards.npy", np.dtype(np.float32), ()),
-        "episodes": Field("episodes.npy", np.dtype(np.int32), (len(EPISODE_COLUMNS),)),
-    }
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What was written at once: its size, the seeds it was collected with, and its checksums."""
-
-    num_steps: int
-    num_episodes: int
-    seeds: list[int]
-    sha256: dict[str, str]  # file -> of the chunk's bytes
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a dataset's arrays are, and how much of them is complete."""
-
-    observation_space: Space
-    action_space: Space
-    env_id: str | None
-    chunks: tuple[Chunk, ...] = ()
-
-    @property
-    def num_steps(self) -> int:
-        """Env steps stored."""
-        return sum(chunk.num_steps for chunk in self.chunks)
-
-    @property
-    def num_episodes(self) -> int:
-        """Episodes stored."""
-        return sum(chunk.num_episodes for chunk in self.chunks)
-
-    def num_rows(self, name: str) -> int:
-        """Count the rows of one array."""
-        rows = 0 if name == "episodes" else self.num_steps
-        per_episode = name == "episodes" or name.startswith("observations")
-        return rows + (self.num_episodes if per_episode else 0)
-
-    def fields(self) -> dict[str, Field]:
-        """Lay out the arrays."""
-        return layout(self.observation_space, self.action_space)
-
-    def to_json(self) -> str:
-        """Write it down, with a checksum over all of it."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "env_id": self.env_id,
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "num_steps": self.num_steps,
-            "num_episodes": self.num_episodes,
-            "chunks": [asdict(chunk) for chunk in self.chunks],
-        }
-        return json.dumps({**content, "sha256": _digest(content)}, indent=1)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """Read a dataset's manifest. No other file is opened.
-
-    Raises:
-        DatasetError: if there is none, or it is damaged, or of a newer version.
-    """
-    file = directory / MANIFEST
-    if not os.path.lexists(file):
-        raise DatasetError(
-            f"{str(directory)!r} holds no trajectories: it has no {MANIFEST}. Give the directory "
-            "that make_random_trajectory or make_trajectory was given."
-        )
-    try:
-        check_regular(file)
-        if file.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ValueError(f"it has {file.stat().st_size} bytes")
-        return _parse(json.loads(file.read_text("utf-8")))
-    except LightningRLError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError,
-            OverflowError, RecursionError) as error:  # fmt: skip
-        raise damaged(directory, f"{MANIFEST} can't be read: {error}") from error
-
-
-def _parse(content: Any) -> Manifest:
-    if content["format"] != FORMAT:
-        raise ValueError(f"its format is {content['format']!r}; expected {FORMAT!r}")
-    if _count(content["version"], 1, 2**31) > VERSION:
-        raise DatasetError(
-            f"the trajectories were written in version {content['version']} of their format; this "
-            f"lightning_rl reads up to {VERSION}. Update it: pip install --upgrade lightning_rl."
-        )
-    if content.pop("sha256") != _digest(content):
-        raise ValueError("it is not as it was written (its checksum differs)")
-    manifest = Manifest(
-        space_from_json(content["observation_space"]),
-        space_from_json(content["action_space"]),
-        content["env_id"],
-        tuple(Chunk(**chunk) for chunk in content["chunks"]),
-    )
-    files = {field.file for field in manifest.fields().values()}
-    for chunk in manifest.chunks:
-        _count(chunk.num_steps, 1, MAX_ROWS)
-        _count(chunk.num_episodes, 1, chunk.num_steps)
-        if set(chunk.sha256) != files or not isinstance(chunk.seeds, list):
-            raise ValueError("a chunk has other files than the spaces ask for, or no seeds")
-    if (content["num_steps"], content["num_episodes"]) != (
-        _count(manifest.num_steps, 1, MAX_ROWS), manifest.num_episodes,
-    ):  # fmt: skip
-        raise ValueError("its counts are not the sums of its chunks")
-    return manifest
-
-
-def damaged(directory: Path, reason: str) -> DatasetError:
-    """Make the error for a dataset that is not as it was written."""
-    return DatasetError(
-        f"the trajectories in {str(directory)!r} are damaged: {reason}. Restore the directory from "
-        "a copy, or collect them again into a new one."
-    )
-
-
-def check_regular(file: Path) -> None:
-    """Check that a file is one: a link could lead anywhere, and a pipe never ends.
-
-    Raises:
-        OSError: if it is missing.
-        ValueError: if it is something else.
-    """
-    if not stat.S_ISREG(file.lstat().st_mode):
-        raise ValueError(f"{file.name} is a link or no regular file")
-
-
-def check_same_spaces(manifest: Manifest, observation_space: Space, action_space: Space) -> None:
-    """Check that an environment has the spaces of a dataset.
-
-    Raises:
-        SpaceError: naming those that differ.
-    """
-    stored = (manifest.observation_space, manifest.action_space)
-    if stored != (observation_space, action_space):
-        raise SpaceError(
-            f"the trajectories are of {manifest.env_id or 'an environment'} with {stored[0]} and "
-            f"{stored[1]}; got {observation_space} and {action_space}. Give the environment they "
-            "were collected in, or another directory."
-        )
-
-
-# ---- the arrays ----------------------------------------------------------------------------------
 
 
 def header(field: Field, num_rows: int) -> bytes:
@@ -313,10 +51,13 @@ def row_bytes(field: Field) -> int:
 
 
 class TrajectoryFiles:
-    """A dataset's files, opened for reading and mapped, so that it may be larger than memory.
+    """A dataset's files, opened for reading, so that it may be larger than memory.
 
     Opening checks the manifest, and each file's kind, header and size: no time depends on the
     number of env steps. The data are checked by `verify`.
+
+    The smaller arrays are mapped: the fastest way, but what was touched counts as memory in use,
+    and Linux maps up to 2 MB at a touch. So those beyond `MAPPED_BYTES` are read where needed.
 
     Args:
         directory: where they are.
@@ -329,47 +70,58 @@ class TrajectoryFiles:
         self.directory = Path(directory).absolute()
         self.manifest = read_manifest(self.directory)
         self.fields = self.manifest.fields()
-        self._maps: list[mmap.mmap] = []
-        self._arrays: Arrays = {name: self._map(name) for name in self.fields}
-        mapped = sum(array.nbytes for array in self._arrays.values())
-        self._is_small = mapped <= RESIDENT_BYTES or not hasattr(mmap, "MADV_DONTNEED")
-        self._touched = 0
+        self._opened = {name: self._open(name) for name in self.fields}
+        self._mapped: Arrays = {}
+        left = MAPPED_BYTES
+        for name in sorted(self.fields, key=self._size):
+            left -= self._size(name)
+            if left >= 0 or not hasattr(os, "pread"):
+                self._mapped[name] = self._map(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the directory alone to another process, which opens it anew."""
         return TrajectoryFiles, (self.directory,)
 
-    def _map(self, name: str) -> NDArray[Any]:
+    def _size(self, name: str) -> int:
+        return self.manifest.num_rows(name) * row_bytes(self.fields[name])
+
+    def _open(self, name: str) -> BinaryIO:
         field, file = self.fields[name], self.directory / self.fields[name].file
-        num_rows = self.manifest.num_rows(name)
         try:
             check_regular(file)
-            with file.open("rb") as opened:
-                check_header(opened.read(len(header(field, 0))), field, num_rows)
-                size = len(header(field, 0)) + num_rows * row_bytes(field)
-                if file.stat().st_size < size:
-                    raise ValueError(f"it has {file.stat().st_size} bytes; expected {size}")
-                mapped = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
-        except (OSError, ValueError, OverflowError) as error:
+            opened = file.open("rb")
+            check_header(opened.read(len(header(field, 0))), field, self.manifest.num_rows(name))
+            size = len(header(field, 0)) + self._size(name)
+            if file.stat().st_size < size:
+                raise ValueError(f"it has {file.stat().st_size} bytes; expected {size}")
+        except (OSError, ValueError) as error:
             raise damaged(self.directory, f"{field.file}: {error}") from error
-        self._maps.append(mapped)
-        offset = len(header(field, 0))
-        return np.ndarray((num_rows, *field.shape), field.dtype, buffer=mapped, offset=offset)
+        return opened
 
-    def gather(self, name: str, rows: Any) -> NDArray[Any]:
-        """Copy rows of one array: (B, ...) for B row numbers, in any order."""
-        gathered: NDArray[Any] = self._arrays[name][rows]
-        if not self._is_small:
-            self._touched += gathered.nbytes + len(gathered) * FAULT_BYTES
-            if self._touched > RESIDENT_BYTES:
-                self._hand_back()
-        return gathered
+    def _map(self, name: str) -> NDArray[Any]:
+        field, offset = self.fields[name], len(header(self.fields[name], 0))
+        size = offset + self._size(name)
+        mapped = mmap.mmap(self._opened[name].fileno(), size, access=mmap.ACCESS_READ)
+        shape = (self.manifest.num_rows(name), *field.shape)
+        return np.ndarray(shape, field.dtype, buffer=mapped, offset=offset)
 
-    def _hand_back(self) -> None:
-        """Forget the mapped pages: they stay in the system's cache, and count for no process."""
-        for mapped in self._maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
-        self._touched = 0
+    def read(self, name: str, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
+        """Copy B runs of consecutive rows of one array, (B, length, ...), from these starts (B,).
+
+        Raises:
+            DatasetError: if the file has become shorter.
+        """
+        if name in self._mapped:
+            runs: NDArray[Any] = self._mapped[name][starts[:, None] + np.arange(length)]
+            return runs
+        field = self.fields[name]
+        file, size = self._opened[name].fileno(), row_bytes(field)
+        offsets = (len(header(field, 0)) + starts * size).tolist()
+        content = b"".join([os.pread(file, length * size, offset) for offset in offsets])
+        if len(content) != len(starts) * length * size:
+            raise damaged(self.directory, f"{field.file} has become shorter")
+        shape = (len(starts), length, *field.shape)
+        return np.frombuffer(content, field.dtype).reshape(shape).copy()
 
     def read_episodes(self) -> NDArray[np.int32]:
         """Read what is known of all E episodes: (E, 4), see `EPISODE_COLUMNS`.
@@ -377,7 +129,8 @@ class TrajectoryFiles:
         Raises:
             DatasetError: if they can't be the episodes of these env steps.
         """
-        marks = self._arrays["episodes"].copy()
+        rows = self.manifest.num_rows("episodes")
+        marks: NDArray[np.int32] = self.read("episodes", np.zeros(1, dtype=np.int64), rows)[0]
         lengths, flags = marks[:, 0], marks[:, 1:]
         possible = lengths.min() >= 1 and flags.min() >= 0 and flags.max() <= 1
         if not possible or lengths.sum(dtype=np.int64) != self.manifest.num_steps:
@@ -424,3 +177,182 @@ def sha256(file: Any, size: int) -> str:
         digest.update(block)
         size -= len(block)
     return digest.hexdigest()
+
+
+class TrajectoryWriter:
+    """Appends episodes to a directory, chunk by chunk.
+
+    A chunk is written behind the rows that the manifest counts, and counted only once it is on the
+    disk, by a manifest that replaces the old one in one step. So a full disk or a killed process
+    costs the episodes since the last chunk, and nothing older.
+
+    Args:
+        directory: where to write; it is made if it does not exist.
+        observation_space: of one environment.
+        action_space: of one environment.
+        env_id: the environment's name, where it has one.
+        append: go on with the dataset in the directory, if there is one.
+
+    Raises:
+        ConfigError: if the directory holds a dataset and `append` is False, or other files.
+        SpaceError: if it holds another environment's trajectories, or no array can hold these.
+        DatasetError: if what it holds is damaged.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        observation_space: Space,
+        action_space: Space,
+        env_id: str | None = None,
+        append: bool = False,
+    ) -> None:
+        self.directory = Path(directory).absolute()
+        self.manifest = Manifest(observation_space, action_space, env_id)
+        self.fields = self.manifest.fields()
+        if os.path.lexists(self.directory / MANIFEST):
+            self._go_on(append)
+        self.seeds: list[int] = []
+        self._start_chunk()
+
+    def _go_on(self, append: bool) -> None:
+        if not append:
+            raise ConfigError(
+                f"{str(self.directory)!r} holds trajectories already. Give another directory, or "
+                "append=True to add to them."
+            )
+        found = TrajectoryFiles(self.directory).manifest
+        check_same_spaces(found, self.manifest.observation_space, self.manifest.action_space)
+        self.manifest = found
+
+    def _start_chunk(self) -> None:
+        self._parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self.fields}
+        self._num_bytes, self._num_steps, self._started = 0, 0, time.monotonic()
+
+    @property
+    def num_steps(self) -> int:
+        """Env steps written and waiting to be."""
+        return self.manifest.num_steps + self._num_steps
+
+    def add(
+        self,
+        observations: Any,
+        actions: NDArray[Any],
+        rewards: NDArray[Any],
+        terminated: bool,
+        truncated: bool,
+        starts: bool = True,
+    ) -> None:
+        """Add an episode of L env steps; it may be written later.
+
+        Args:
+            observations: (L + 1, ...), or a dict of them: the last is what the last step led to.
+            actions: (L, ...), as the environment took them.
+            rewards: (L,).
+            terminated: the last state was final.
+            truncated: a limit ended the episode. If it is neither, the recording was cut.
+            starts: it begins with a reset, not in the middle of an episode.
+
+        Raises:
+            ShapeError: if an array has another shape.
+            DatasetError: if it could not be written.
+        """
+        length = len(rewards)
+        if not isinstance(observations, dict):
+            parts = {"observations": observations}
+        else:
+            parts = {f"observations.{key}": part for key, part in observations.items()}
+        marks = np.array([[length, starts, terminated, truncated]])
+        arrays = {**parts, "actions": actions, "rewards": rewards, "episodes": marks}
+        for name, values in arrays.items():
+            field = self.fields[name]
+            rows = 1 if name == "episodes" else length + name.startswith("observations")
+            if length < 1 or np.shape(values) != (rows, *field.shape):
+                raise ShapeError(
+                    f"got {name} of shape {np.shape(values)} in an episode of {length} rewards; "
+                    f"expected {(max(rows, 1), *field.shape)}."
+                )
+            self._parts[name].append(np.asarray(values, dtype=field.dtype))
+            self._num_bytes += rows * row_bytes(field)
+        self._num_steps += length
+        if self._num_bytes > FLUSH_BYTES or time.monotonic() - self._started > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all episodes added so far to the disk.
+
+        Raises:
+            DatasetError: if that fails, as on a full disk. What was there before stays readable.
+        """
+        if not self._num_steps:
+            return
+        arrays = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._write(arrays)
+        except OSError as error:
+            self._forget_unfinished()
+            raise DatasetError(
+                f"{self._num_steps} env steps could not be written to {str(self.directory)!r}: "
+                f"{error}. The {self.manifest.num_steps} env steps written before can be read. "
+                "Make room, or give another directory."
+            ) from error
+        self._start_chunk()
+
+    def _write(self, arrays: Arrays) -> None:
+        sums = {
+            field.file: self._append(name, field, arrays[name])
+            for name, field in self.fields.items()
+        }
+        chunk = Chunk(self._num_steps, len(arrays["episodes"]), list(self.seeds), sums)
+        manifest = replace(self.manifest, chunks=(*self.manifest.chunks, chunk))
+        replace_file(self.directory / MANIFEST, manifest.to_json())
+        self.manifest = manifest
+
+    def _append(self, name: str, field: Field, rows: NDArray[Any]) -> str:
+        """Write rows behind those that are counted, then the header; give their checksum."""
+        written, content = self.manifest.num_rows(name), rows.tobytes()
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(self.directory / field.file, flags, 0o666), "r+b") as file:
+            file.seek(len(header(field, 0)) + written * row_bytes(field))
+            file.truncate()  # what an append that failed has left
+            file.write(content)
+            sync(file)
+            file.seek(0)
+            file.write(header(field, written + len(rows)))
+            sync(file)
+        return hashlib.sha256(content).hexdigest()
+
+    def _forget_unfinished(self) -> None:
+        """Give the room of a chunk that failed back to the disk, as far as that can be done."""
+        for name, field in self.fields.items():
+            size = len(header(field, 0)) + self.manifest.num_rows(name) * row_bytes(field)
+            file = self.directory / field.file
+            with contextlib.suppress(OSError):
+                if not self.manifest.chunks:
+                    file.unlink(missing_ok=True)
+                elif file.stat().st_size > size:
+                    os.truncate(file, size)
+
+
+def sync(file: Any) -> None:
+    """Wait until a file's bytes are on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Replace a text file in one step: a reader finds the old one or the new one, whole.
+
+    Raises:
+        OSError: if it can't be written; the old one stays.
+    """
+    new = file.with_name(f"{file.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            sync(opened)
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import RolloutBuffer, allocate, select
 from lightning_rl.envs import EnvLike, EnvRunner, make_evaluation_env
 from lightning_rl.errors import ConfigError
-from lightning_rl.trajectory_writer import TrajectoryWriter
+from lightning_rl.trajectory_files import TrajectoryWriter
 
 BLOCK_ROWS = 8192  # rows recorded before they are sorted by episode,
 BLOCK_BYTES = 2**26  # or so much of observations
