@@ -31,7 +31,7 @@ class NotebookFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         """Draw the figure; IPython looks for this name."""
-        canvas = self.canvas
+        canvas: Any = self.canvas  # untyped in matplotlib
         if not isinstance(canvas, FigureCanvasAgg):
             canvas = FigureCanvasAgg(self)  # becomes the figure's, and keeps its pixels
         canvas.draw()
