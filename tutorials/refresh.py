@@ -39,6 +39,7 @@ def execute(notebook: NotebookNode) -> float:
         timeout=600,
         kernel_name=KERNEL["name"],
         record_timing=False,  # time stamps would change with every run
+        coalesce_streams=True,  # as would the number of pieces that a text arrives in
         resources={"metadata": {"path": str(FOLDER)}},
     )
     start = time.perf_counter()
