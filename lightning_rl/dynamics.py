@@ -182,8 +182,8 @@ class EnsembleNetwork(nn.Module):
 
     def read(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split outputs into normalised means and log-variances (..., D + 1), and logits (...)."""
-        sizes = (self.num_observed + 1, self.num_observed + 1, 1)
-        means, log_variances, logits = outputs.split(sizes, dim=-1)
+        sizes = [self.num_observed + 1, self.num_observed + 1, 1]
+        means, log_variances, logits = torch.split(outputs, sizes, dim=-1)
         low, high = LOG_VARIANCE_RANGE  # softly bounded, as in PETS, appendix A.1
         log_variances = high - softplus(high - log_variances)
         log_variances = low + softplus(log_variances - low)

@@ -297,10 +297,53 @@ class WorldModel(LightningModule):
         self._random_state = state["torch_rng"]
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers of a run that is resumed."""
+        """Shuffle as the run would have that is resumed, if it was saved at an epoch's end."""
         if self.trainer.ckpt_path is not None and self._random_state is not None:
             torch.set_rng_state(self._random_state)
+            # Each pass of a DataLoader begins with a draw; this one began before the restoring.
+            torch.empty((), dtype=torch.int64).random_()
         self._random_state = None
+
+
+class HorizonErrors(NamedTuple):
+    """How good predictions are 1 to k steps ahead; in standard deviations in the data, (k,)."""
+
+    error: Tensor  # root mean square of the mean prediction's error
+    disagreement: Tensor  # root mean square of the members' disagreement: what the model owns to
+    no_change: Tensor  # the error of predicting that nothing moves
+
+
+def horizon_errors(model: WorldModel, windows: dict[str, Tensor]) -> HorizonErrors:
+    """Compare open-loop predictions with what happened.
+
+    A small error one step ahead says little about many: errors feed on each other.
+
+    Args:
+        model: a trained world model.
+        windows: B windows of k consecutive steps, (B, k, ...), which it was not trained on; such
+            as `dataset.with_window(20)[range(256)]`.
+
+    Raises:
+        ShapeError: if these are no windows, or another environment's.
+    """
+    prediction = predict_windows(model, windows)
+    scale = model.network.input_std[: model.network.num_observed]
+    truth = windows["next_observations"].to(scale)  # (B, k, D)
+    start = windows["observations"][:, :1].to(scale)
+    error, no_change = (
+        ((guess - truth) / scale).square().mean((0, 2)).sqrt() for guess in (prediction.mean, start)
+    )
+    return HorizonErrors(error, prediction.disagreement.square().mean(0).sqrt(), no_change)
+
+
+def predict_windows(model: WorldModel, windows: dict[str, Tensor]) -> Prediction:
+    """Predict windows (B, k, ...) from their first observations and their actions."""
+    if windows["rewards"].ndim != 2:
+        raise ShapeError(
+            f"got rewards of shape {tuple(windows['rewards'].shape)}; expected windows (B, k), "
+            "such as dataset.with_window(20)[[0, 1, 2]]."
+        )
+    return model.predict(windows["observations"][:, 0], windows["actions"])
 
 
 def find_spaces(dataset: Any) -> tuple[Space, Space] | None:

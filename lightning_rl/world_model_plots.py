@@ -1,0 +1,102 @@
+"""Pictures of a world model: what it predicts, and how far ahead that is worth something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_rl.plotting import PALETTE, NotebookFigure
+from lightning_rl.world_model import WorldModel, horizon_errors, predict_windows
+
+COLUMNS = 2  # panels side by side
+
+
+def plot_predictions(
+    model: WorldModel, windows: dict[str, Tensor], index: int = 0, path: str | None = None
+) -> Figure:
+    """Plot what happened against what the model predicts, open loop, from the first observation.
+
+    One panel a number of the observation: the truth, the mean of the members, and a band of two
+    standard deviations over members, which is where they disagree.
+
+    Args:
+        model: a trained world model.
+        windows: B windows of k consecutive steps, (B, k, ...), best ones it was not trained on.
+        index: which of them.
+        path: where to write the picture; its ending chooses the format (`.png`, `.svg`, `.pdf`).
+
+    Returns:
+        The figure; a notebook shows it when it is a cell's last line.
+
+    Raises:
+        ShapeError: if these are no windows, or another environment's.
+
+    Example:
+        >>> plot_predictions(model, dataset.with_window(50)[[0]])  # doctest: +SKIP
+    """
+    chosen = {name: values[index : index + 1] for name, values in windows.items()}
+    prediction = predict_windows(model, chosen)
+    truth, mean = chosen["next_observations"][0].cpu(), prediction.mean[0].cpu()  # (k, D)
+    band = 2 * prediction.observations[:, 0].std(0, correction=0).cpu()
+    size = truth.shape[-1]
+    rows = -(-size // COLUMNS)
+    figure = NotebookFigure(figsize=(8, 2.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
+    for number, axes in enumerate(panels):
+        if number < size:
+            _draw_panel(axes, truth[:, number], mean[:, number], band[:, number])
+            axes.set_ylabel(f"observation {number}")
+        axes.set_visible(number < size)
+    panels[0].legend(loc="best")
+    panels[0].xaxis.get_major_locator().set_params(integer=True)  # shared by all
+    figure.supxlabel("steps ahead")
+    return _saved(figure, path)
+
+
+def _draw_panel(axes: Any, truth: Tensor, mean: Tensor, band: Tensor) -> None:
+    ahead = range(1, len(truth) + 1)
+    axes.fill_between(ahead, mean - band, mean + band, color=PALETTE[0], alpha=0.2, lw=0)
+    axes.plot(ahead, mean, color=PALETTE[0], label="predicted")
+    axes.plot(ahead, truth, color=PALETTE[6], linestyle="--", linewidth=1, label="true")
+    axes.grid(alpha=0.3)
+
+
+def plot_horizon_errors(
+    model: WorldModel, windows: dict[str, Tensor], path: str | None = None
+) -> Figure:
+    """Plot the error of predictions 1 to k steps ahead, with what the model itself expects.
+
+    Args:
+        model: a trained world model.
+        windows: as `lightning_rl.world_model.horizon_errors` takes them.
+        path: where to write the picture.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ShapeError: if these are no windows, or another environment's.
+
+    Example:
+        >>> plot_horizon_errors(model, dataset.with_window(50)[range(256)])  # doctest: +SKIP
+    """
+    errors = horizon_errors(model, windows)
+    figure = NotebookFigure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    ahead = range(1, len(errors.error) + 1)
+    axes.plot(ahead, errors.error.cpu(), color=PALETTE[0], label="error of the mean prediction")
+    axes.plot(ahead, errors.disagreement.cpu(), color=PALETTE[1], label="members' disagreement")
+    axes.plot(ahead, errors.no_change.cpu(), color="grey", linestyle="--", label="nothing moves")
+    axes.set(xlabel="steps ahead", ylabel="standard deviations in the data", yscale="log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    return _saved(figure, path)
+
+
+def _saved(figure: Figure, path: str | None) -> Figure:
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
