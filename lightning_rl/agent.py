@@ -18,7 +18,7 @@ from lightning_rl.checkpoint import STATE_KEY, agent_state, load_agent_state, re
 from lightning_rl.envs import EnvRunner, Episodes, Step, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.history import EpisodeHistory
-from lightning_rl.metrics import IterationMetrics, check_loss, to_array
+from lightning_rl.metrics import IterationMetrics, check_loss, clip_norm, to_array
 from lightning_rl.normalization import ObservationNormalizer
 
 
@@ -258,9 +258,12 @@ class LightningAgentModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradient's norm as the trainer says, or else to `max_grad_norm`."""
-        if gradient_clip_val is None:
-            gradient_clip_val = self.max_grad_norm
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        own = gradient_clip_val is None
+        if own and self.max_grad_norm is not None and "mixed" not in str(self.trainer.precision):
+            clip_norm(optimizer, self.max_grad_norm)  # takes half the time
+        else:
+            clip_value = self.max_grad_norm if own else gradient_clip_val
+            self.clip_gradients(optimizer, clip_value, gradient_clip_algorithm)
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Refuse a loss that would destroy the weights, as `check_loss` does."""

@@ -12,6 +12,8 @@ import torch
 from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lightning_rl.errors import NonFiniteError, ShapeError
@@ -42,6 +44,15 @@ def check_loss(loss: Tensor) -> None:
             f"training_step returned a loss of {loss.item()}; expected a finite number. The "
             "optimizer was not stepped. Try a smaller learning rate, or check the loss."
         )
+
+
+def clip_norm(optimizer: Optimizer, max_norm: float) -> None:
+    """Scale the gradients down to a joint norm of `max_norm`, if theirs is larger."""
+    groups = optimizer.param_groups
+    parameters = [p for group in groups for p in group["params"] if p.grad is not None]
+    norm = get_total_norm([p.grad for p in parameters])
+    if norm > max_norm:  # mostly it is not, and scaling by 1 would cost as much as the norm
+        clip_grads_with_norm_(parameters, max_norm, norm)
 
 
 class IterationMetrics:

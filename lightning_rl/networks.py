@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
@@ -245,6 +245,11 @@ def check_actor_critic_outputs(outputs: Any, batch_size: int, action_space: Spac
             )
 
 
+def relu() -> nn.Module:
+    """Make a max(0, x) that overwrites its input: the layer before it does not need it again."""
+    return nn.ReLU(inplace=True)
+
+
 class QNetwork(nn.Module):
     """The value of every action, built when the agent meets its environment.
 
@@ -260,7 +265,7 @@ class QNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (256, 256), activation: type[nn.Module] = nn.ReLU
+        self, hidden_sizes: Sequence[int] = (256, 256), activation: Callable[[], nn.Module] = relu
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation
@@ -277,7 +282,7 @@ class QNetwork(nn.Module):
         return values
 
 
-def perceptron(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+def perceptron(sizes: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
     """Stack linear layers, (B, sizes[0]) -> (B, sizes[-1]), with an activation between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
@@ -301,7 +306,7 @@ class SoftActorCriticNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (256, 256), activation: type[nn.Module] = nn.ReLU
+        self, hidden_sizes: Sequence[int] = (256, 256), activation: Callable[[], nn.Module] = relu
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation
@@ -328,7 +333,7 @@ class TwinCritic(nn.Module):
         observation_space: Space,
         num_actions: int,
         hidden_sizes: Sequence[int],
-        activation: type[nn.Module],
+        activation: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.encoder = make_encoder(observation_space)
@@ -344,5 +349,6 @@ class TwinCritic(nn.Module):
         features = features.expand(2, *features.shape)  # without a copy
         for layer in self.hidden:
             features = self.activation(layer(features))
-        values: Tensor = self.last(features).squeeze(-1)
+        # A sum, because a matrix product of a single column is several times as slow.
+        values: Tensor = (features * self.last.weight.mT).sum(-1) + self.last.bias.squeeze(-1)
         return values
