@@ -26,7 +26,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
@@ -221,13 +221,13 @@ def _start_states(starts: Any, model: WorldModel) -> Array:
 
 def visited_states(dataset: Any, limit: int = MAX_STARTS, seed: int = 0) -> Array:
     """Give the states in which a dataset's steps began, (S, D): all, or `limit` drawn ones."""
-    size = len(dataset)
-    rows = np.arange(size)
-    if size > limit:
-        rows = np.random.default_rng(seed).choice(size, limit, replace=False)
-    batches = DataLoader(torch.utils.data.Subset(dataset, rows.tolist()), batch_size=1024)
+    rows = np.arange(len(dataset))
+    if len(rows) > limit:
+        rows = np.random.default_rng(seed).choice(rows, limit, replace=False)
+    part = Subset(dataset, rows.tolist())
+    batches = DataLoader(part, batch_size=1024, generator=torch.Generator())  # no global number
     states = [batch["observations"] for batch in batches]
-    return torch.cat([part.reshape(-1, part.shape[-1]) for part in states]).numpy()
+    return torch.cat([state.reshape(-1, state.shape[-1]) for state in states]).numpy()
 
 
 # ---- the chain -----------------------------------------------------------------------------------
@@ -300,11 +300,11 @@ def train_world_model(
         torch.Size([1, 3, 4])
     """
     model = WorldModel() if model is None else model
-    options = {**QUIET, "max_epochs": config.model_epochs, **trainer_options}
+    options = {**QUIET, "limit_val_batches": 0, "max_epochs": config.model_epochs}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loader = DataLoader(dataset, config.batch_size, shuffle=True)
-        lightning.Trainer(**options).fit(model, loader, val_dataloaders=[])
+        lightning.Trainer(**options | trainer_options).fit(model, loader, val_dataloaders=[])
     return model
 
 

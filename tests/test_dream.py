@@ -1,0 +1,476 @@
+"""The dream: a world model as an environment, and the loop from collecting to acting."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from torch.utils.data import Dataset
+
+from lightning_rl import AgentTrainer, PPOAgent, PPOConfig, evaluate
+from lightning_rl.checkpoint import env_state, load_env_state
+from lightning_rl.dream import (
+    DreamConfig,
+    DreamEnv,
+    learn_in_dream,
+    mean_return,
+    train_in_dream,
+    train_world_model,
+    visited_states,
+)
+from lightning_rl.envs import EnvRunner, Episodes
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory
+from lightning_rl.world_model import WorldModel, WorldModelConfig
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),  # Lightning's
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+OBSERVATIONS = spaces.Box(-100, 100, (2,))
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+OFF = {**QUIET, "logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+STARTS = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
+
+
+def counter(
+    drifts: tuple[float, ...] = (1.0,), final: bool = False, noise: float = 0.0, reward: float = 2.0
+) -> WorldModel:
+    """A model whose member m adds `drifts[m]` to both numbers, whatever the action."""
+    config = WorldModelConfig(num_members=len(drifts), hidden_sizes=(4,))
+    model = WorldModel(config, OBSERVATIONS, spaces.Discrete(2))
+    network = model.network
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.weight.zero_()
+            layer.bias.zero_()
+        for bias, drift in zip(network.layers[-1].bias, drifts, strict=True):
+            bias[0, :3] = torch.tensor([drift, drift, reward])  # the means
+            bias[0, 3:6] = 0.0 if noise else -1e4  # the log-variances
+            bias[0, 6] = 1.0 if final else -1.0  # the logit of termination
+    network.lowest.fill_(-20.0)
+    network.highest.fill_(20.0)
+    network.lowest_reward.fill_(reward)
+    if not noise:
+        network.read = lambda outputs, read=network.read: silent(read(outputs))
+    return model
+
+
+def silent(parts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    means, log_variances, logits = parts
+    return means, torch.full_like(log_variances, -torch.inf), logits
+
+
+def play(env: DreamEnv, steps: int, seed: int | None = 0) -> list[Any]:
+    """Everything that is observed in some steps of actions that depend on nothing else."""
+    rng = np.random.default_rng(1)
+    seen: list[Any] = [env.reset(seed=seed)]
+    for _ in range(steps):
+        seen.append(env.step(rng.integers(2, size=env.num_envs)))
+    return seen
+
+
+def noisy(num_envs: int = 4, **options: Any) -> DreamEnv:
+    model = counter((1.0, -1.0, 0.5), noise=1.0)
+    return DreamEnv(model, STARTS, num_envs, **{"horizon": 5, **options})
+
+
+# ---- the rules of a vector environment -------------------------------------------------------
+
+
+def test_the_same_seed_dreams_the_same_and_another_does_not() -> None:
+    first, second = play(noisy(), 12), play(noisy(), 12)
+    assert data_equivalence(first, second, exact=True)
+    assert not data_equivalence(first, play(noisy(), 12, seed=1))
+    env = noisy()
+    play(env, 12)
+    assert not data_equivalence(first, play(env, 12, seed=None))  # a reset is no new seeding
+    assert data_equivalence(first, play(env, 12))
+
+
+def test_what_it_returns_is_in_its_spaces() -> None:
+    env = noisy(known_range=1.0, disagreement_penalty=0.1)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    assert env.observation_space == spaces.Box(-100, 100, (4, 2))
+    for observations, *rest in play(env, 20):
+        assert env.observation_space.contains(observations)
+        if len(rest) == 4:
+            rewards, terminated, truncated, infos = rest
+            assert (rewards.shape, rewards.dtype) == ((4,), np.float64)
+            assert terminated.dtype == truncated.dtype == np.bool_
+            assert infos == {}
+
+
+def test_what_it_returned_is_not_written_to_again() -> None:
+    env = noisy()
+    first, _ = env.reset(seed=0)
+    kept = first.copy()
+    env.step(np.zeros(4, dtype=np.int64))
+    assert (first == kept).all()
+
+
+class OneDream(gym.Env):
+    """The view Gymnasium's own checker takes: one sub-environment, reset by the caller."""
+
+    def __init__(self, env: DreamEnv) -> None:
+        self.env = env
+        self.observation_space = env.single_observation_space
+        self.action_space = env.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        observations, infos = self.env.reset(seed=seed)
+        return observations[0], infos
+
+    @property
+    def np_random(self) -> Any:
+        return self.env.np_random
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        self.env.np_random = value
+
+    def step(self, action: Any) -> Any:
+        observations, rewards, terminated, truncated, infos = self.env.step(np.array([action]))
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
+
+
+def test_it_passes_gymnasiums_own_check() -> None:
+    check_env(OneDream(noisy(num_envs=1)), skip_render_check=True)
+
+
+def test_gymnasiums_vector_wrappers_fit() -> None:
+    env: Any = DictInfoToList(RecordEpisodeStatistics(DreamEnv(counter(), STARTS, 2, horizon=3)))
+    env.reset(seed=0)
+    infos = [env.step(np.zeros(2, dtype=np.int64))[-1] for _ in range(3)][-1]
+    assert [float(info["episode"]["r"]) for info in infos] == [6.0, 6.0]
+
+
+# ---- what happens in a dream -----------------------------------------------------------------
+
+
+def test_an_episode_is_what_the_model_says_until_the_horizon() -> None:
+    env = DreamEnv(counter(), STARTS[:1], num_envs=2, horizon=3)
+    rows = play(env, 5)
+    positions = [row[0][:, 0].tolist() for row in rows]
+    assert positions == [[0, 0], [1, 1], [2, 2], [3, 3], [0, 0], [1, 1]]  # the fifth: a reset row
+    assert [row[1].tolist() for row in rows[1:]] == [[2, 2], [2, 2], [2, 2], [0, 0], [2, 2]]
+    assert [row[3].all() for row in rows[1:]] == [False, False, True, False, False]
+    assert not any(row[2].any() for row in rows[1:])
+
+
+def test_reset_rows_are_marked_by_the_runner_and_never_counted() -> None:
+    ended: list[Episodes] = []
+    runner = EnvRunner(DreamEnv(counter(), STARTS, num_envs=2, horizon=3), ended.append)
+    runner.reset(seed=0)
+    valid = [runner.step(np.zeros(2, dtype=np.int64)).valid.all() for _ in range(8)]
+    assert valid == [True, True, True, False, True, True, True, False]
+    assert runner.env_steps == 12
+    assert [e.returns.tolist() for e in ended] == [[6.0, 6.0]] * 2
+    assert [e.lengths.tolist() for e in ended] == [[3, 3]] * 2
+
+
+def test_a_state_that_is_final_terminates_and_is_not_truncated() -> None:
+    env = DreamEnv(counter(final=True), STARTS, num_envs=2, horizon=9)
+    env.reset(seed=0)
+    _, rewards, terminated, truncated, _ = env.step(np.zeros(2, dtype=np.int64))
+    assert rewards.tolist() == [2.0, 2.0]
+    assert terminated.all()
+    assert not truncated.any()
+    assert not env.step(np.zeros(2, dtype=np.int64))[2].any()  # a reset row
+
+
+def test_a_dream_ends_where_the_data_end() -> None:
+    """The data reach from -20 to 20: half of that is passed at the 11th step from 0."""
+    rows = play(DreamEnv(counter(), STARTS[:1], num_envs=1, known_range=0.5), 12)
+    assert [bool(row[2][0]) for row in rows[1:]] == [False] * 10 + [True, False]
+    assert rows[11][1].tolist() == [2.0]
+
+
+def test_leaving_the_data_never_pays() -> None:
+    """It costs the lowest reward in each step that is left: here -2 in 9 of 20."""
+    env = DreamEnv(counter(reward=-2.0), STARTS[:1], num_envs=1, horizon=20, known_range=0.5)
+    rewards = [row[1][0] for row in play(env, 11)[1:]]
+    assert rewards == [-2.0] * 10 + [-2.0 - 2.0 * 9]
+    assert sum(rewards) == -2.0 * 20
+
+
+def test_without_a_known_range_observations_stop_at_the_spaces_bounds() -> None:
+    env = DreamEnv(counter((60.0,)), STARTS[:1], num_envs=1)
+    assert [row[0][0, 0] for row in play(env, 3)] == [0, 60, 100, 100]
+
+
+def test_disagreement_costs_reward() -> None:
+    """Members 1 and -1 are a standard deviation of 1 apart, where the data's is 1."""
+    env = DreamEnv(counter((1.0, -1.0)), STARTS, num_envs=3, disagreement_penalty=0.5)
+    assert play(env, 1)[1][1].tolist() == [1.5, 1.5, 1.5]
+
+
+def test_an_episode_happens_in_the_world_of_one_member_and_every_member_has_its_turn() -> None:
+    env = DreamEnv(counter((1.0, -1.0)), STARTS[:1], num_envs=1, horizon=4)
+    positions = np.array([row[0][0, 0] for row in play(env, 99)]).reshape(20, 5)  # an episode each
+    steps = np.diff(positions, axis=1)
+    assert (steps == steps[:, :1]).all()
+    assert set(steps[:, 0]) == {1.0, -1.0}
+
+
+def test_outcomes_spread_as_the_model_says() -> None:
+    env = DreamEnv(counter(noise=1.0), STARTS[:1], num_envs=5000)
+    observations, rewards, *_ = play(env, 1)[1]
+    std = np.exp(0.5 * (1 - np.log1p(np.e)))  # of a log-variance of 0, softly kept below 1
+    for values, mean in ((observations[:, 0], 1.0), (rewards, 2.0)):
+        assert values.mean() == pytest.approx(mean, abs=0.05)
+        assert values.std() == pytest.approx(std, rel=0.05)
+
+
+# ---- where dreams start ----------------------------------------------------------------------
+
+
+class Visited(Dataset[dict[str, torch.Tensor]]):
+    observation_space, action_space = OBSERVATIONS, spaces.Discrete(2)
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"observations": torch.tensor([float(index), 0.0])}
+
+
+def starts_of(env: DreamEnv) -> set[float]:
+    return {float(x) for seed in range(40) for x in env.reset(seed=seed)[0][:, 0]}
+
+
+def test_dreams_start_in_any_state_of_a_dataset_or_in_those_given() -> None:
+    assert starts_of(DreamEnv(counter(), Visited(), num_envs=30)) == set(range(50))
+    assert starts_of(DreamEnv(counter(), STARTS, num_envs=2)) == {0.0, 10.0}
+    assert starts_of(DreamEnv(counter(), STARTS.numpy(), num_envs=2)) == {0.0, 10.0}
+
+
+def test_of_a_large_dataset_some_states_are_drawn_once_each() -> None:
+    states = visited_states(Visited(), limit=20)
+    assert states.shape == (20, 2)
+    assert len(set(states[:, 0])) == 20
+    assert (states == visited_states(Visited(), limit=20)).all()
+
+
+# ---- agents ----------------------------------------------------------------------------------
+
+
+def small_ppo() -> PPOAgent:
+    return PPOAgent(config=PPOConfig(rollout_steps=64, batch_size=32, update_epochs=2))
+
+
+def test_fit_and_evaluate_take_a_dream_and_evaluation_leaves_it_alone() -> None:
+    dream, agent = DreamEnv(counter(), STARTS, num_envs=4, horizon=7), small_ppo()
+    AgentTrainer(max_env_steps=256, seed=0, **OFF).fit(agent, dream)
+    assert agent.env_steps >= 256
+    assert (agent.episodes["episode_return"] == 14.0).all()
+    before = env_state(dream)
+    assert evaluate(agent, dream, episodes=5).returns.tolist() == [14.0] * 5
+    assert data_equivalence(str(before), str(env_state(dream)))
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    env = noisy()
+    play(env, 3)
+    twin = copy.deepcopy(env)
+    actions = np.zeros(4, dtype=np.int64)
+    expected = twin.step(actions)
+    for _ in range(3):
+        twin.step(actions)
+    assert data_equivalence(env.step(actions), expected, exact=True)
+
+
+def test_its_state_can_be_saved_and_goes_on_in_another_dream() -> None:
+    env, other = noisy(), noisy()
+    play(env, 7)
+    other.reset(seed=99)
+    load_env_state(other, env_state(env))
+    actions = np.ones(4, dtype=np.int64)
+    for _ in range(9):
+        assert data_equivalence(env.step(actions), other.step(actions), exact=True)
+
+
+def test_a_resumed_run_ends_as_the_one_that_was_never_stopped(tmp_path: Path) -> None:
+    constant = {"anneal_learning_rate": False, "anneal_clip_range": False}
+    config = PPOConfig(rollout_steps=5000, batch_size=2500, update_epochs=1, **constant)
+
+    def fit(epochs: int, ckpt_path: Path | None = None) -> PPOAgent:
+        agent = PPOAgent(config=config)
+        trainer = AgentTrainer(max_epochs=epochs, seed=0, default_root_dir=tmp_path, **OFF)
+        trainer.fit(agent, noisy(num_envs=100, horizon=70), ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return agent
+
+    whole = fit(2)
+    fit(1)
+    resumed = fit(2, tmp_path / "1.ckpt")
+    assert resumed.env_steps == whole.env_steps
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+# ---- the chain -------------------------------------------------------------------------------
+
+TINY = DreamConfig(
+    random_steps=300, rounds=2, steps_per_round=60, model_epochs=2, batch_size=100,
+    dream_steps=128, num_envs=8, horizon=20,
+)  # fmt: skip
+
+
+def learn(folder: Path, config: DreamConfig = TINY, seed: int = 0) -> Any:
+    model = WorldModel(WorldModelConfig(num_members=2, hidden_sizes=(8,)))
+    options: dict[str, Any] = {"agent": small_ppo(), "model": model, "config": config, "seed": seed}
+    return learn_in_dream("CartPole-v1", folder, **options, **QUIET)
+
+
+def test_every_real_env_step_is_counted_and_kept(tmp_path: Path) -> None:
+    result = learn(tmp_path / "data")
+    assert result.real_steps == 300 + 2 * 60
+    assert len(TrajectoryDataset(tmp_path / "data")) == result.real_steps
+    assert result.agent.env_steps >= 3 * 128  # dreamed
+    assert evaluate(result.agent, "CartPole-v1", episodes=2).mean > 0
+
+
+def test_the_chain_depends_on_its_seed_alone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = learn(tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    again, other = learn(tmp_path / "b"), learn(tmp_path / "c", seed=1)
+    same = [torch.equal(a, b) for a, b in zip(*map(weights, (first, again)), strict=True)]
+    assert all(same)
+    assert not torch.equal(weights(first)[0], weights(other)[0])
+
+
+def weights(result: Any) -> list[torch.Tensor]:
+    return [*result.agent.state_dict().values(), *result.model.state_dict().values()]
+
+
+def test_the_rounds_stop_when_the_agents_own_episodes_are_good_enough(tmp_path: Path) -> None:
+    def real_steps(target: float) -> int:
+        changes = {"target_return": target, "steps_per_round": 200}
+        config = DreamConfig(**(vars(TINY) | changes))
+        steps: int = learn(tmp_path / str(target), config).real_steps
+        return steps
+
+    assert real_steps(1.0) == 300 + 200  # every episode returns at least 1
+    assert real_steps(501.0) == 300 + 2 * 200
+
+
+def test_the_mean_return_is_of_episodes_that_ended(tmp_path: Path) -> None:
+    dataset = make_random_trajectory("CartPole-v1", tmp_path / "d", 200, progress=False)
+    whole = [i for i in range(dataset.num_episodes) if dataset.episode(i)["terminated"][-1]]
+    lengths = [len(dataset.episode(i)["rewards"]) for i in whole]
+    assert len(whole) < dataset.num_episodes  # some were cut
+    assert mean_return(dataset) == pytest.approx(np.mean(lengths))
+    assert mean_return(dataset, dataset.num_episodes) == -np.inf
+
+
+def test_a_world_model_is_trained_on_as_the_plain_trainer_does(tmp_path: Path) -> None:
+    dataset = make_random_trajectory("CartPole-v1", tmp_path / "d", 500, progress=False)
+    model = train_world_model(dataset, config=DreamConfig(model_epochs=4), **QUIET)
+    assert model.network.has_data
+    assert model.observation_space == dataset.observation_space
+    agent = train_in_dream(small_ppo(), model, dataset, TINY, **QUIET)
+    assert agent.env_steps >= 128
+
+
+# ---- bad input -------------------------------------------------------------------------------
+
+
+def test_an_untrained_model_dreams_of_nothing() -> None:
+    untrained = WorldModel(WorldModelConfig(), OBSERVATIONS, spaces.Discrete(2))
+    for model in (WorldModel(), untrained):
+        with pytest.raises(StateError, match="not trained"):
+            DreamEnv(model, STARTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_envs", 0), ("horizon", 0), ("known_range", 0.0), ("known_range", float("nan")),
+        ("disagreement_penalty", -1.0),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    options: Any = {name: value}
+    with pytest.raises(ConfigError, match=name):
+        DreamEnv(counter(), STARTS, **options)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3,), (3, 4)])
+def test_starts_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="start states"):
+        DreamEnv(counter(), torch.zeros(shape))
+
+
+def test_another_environments_starts_are_refused(tmp_path: Path) -> None:
+    dataset = make_random_trajectory("CartPole-v1", tmp_path / "d", 50, progress=False)
+    with pytest.raises(SpaceError, match="world model was built for"):
+        DreamEnv(counter(), dataset)
+
+
+def test_steps_before_the_first_reset_or_of_other_actions_are_refused() -> None:
+    env = DreamEnv(counter(), STARTS, num_envs=2)
+    with pytest.raises(StateError, match="reset"):
+        env.step(np.zeros(2, dtype=np.int64))
+    env.reset(seed=0)
+    for actions in (np.zeros(3, dtype=np.int64), np.array([0, 2]), np.array([0.0, 1.0])):
+        with pytest.raises(SpaceError, match="expected 2 of Discrete"):
+            env.step(actions)
+
+
+@pytest.mark.parametrize(
+    "change", [{"random_steps": 0}, {"rounds": -1}, {"dream_steps": 0}, {"model_epochs": 0}]
+)
+def test_settings_out_of_range_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        DreamConfig(**change)  # type: ignore[arg-type]
+
+
+# ---- proofs ----------------------------------------------------------------------------------
+
+PENDULUM_PPO = PPOConfig(
+    rollout_steps=2048, batch_size=512, update_epochs=10, learning_rate=2e-3, gamma=0.9,
+    gae_lambda=0.95, anneal_clip_range=False, normalize_rewards=True,
+)  # fmt: skip
+PENDULUM = DreamConfig(random_steps=10_000, dream_steps=65_536, horizon=200, known_range=None)
+Prove = Callable[..., float]
+
+
+@pytest.fixture
+def prove(tmp_path: Path) -> Prove:
+    """Act in a dream, then play 100 greedy episodes in the real environment."""
+
+    def run(env: str, agent: PPOAgent, config: DreamConfig, seed: int) -> float:
+        result = learn_in_dream(env, tmp_path / "d", agent, config=config, seed=seed, **QUIET)
+        score = evaluate(agent, env, 100, seed=50_000 + seed)
+        print(f"seed {seed}: {score} after {result.real_steps} real env steps")
+        return score.mean
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_10000_random_env_steps_are_enough_for_cartpole(prove: Prove, seed: int) -> None:
+    assert prove("CartPole-v1", PPOAgent(), DreamConfig(), seed) >= 475
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 205))
+def test_10000_random_env_steps_are_enough_for_pendulum(prove: Prove, seed: int) -> None:
+    assert prove("Pendulum-v1", PPOAgent(config=PENDULUM_PPO), PENDULUM, seed) > -250
