@@ -19,7 +19,7 @@ from lightning_rl.buffers import allocate, select, to_tensor, write
 from lightning_rl.envs import EnvLike, to_env_actions
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.metrics import to_array
-from lightning_rl.trajectory_files import TrajectoryFiles
+from lightning_rl.trajectory_files import TrajectoryFiles, TrajectoryWriter
 from lightning_rl.trajectory_manifest import check_same_spaces
 from lightning_rl.trajectory_recorder import acting, open_recorder
 
@@ -234,6 +234,30 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         tensors: dict[str, Any] = to_tensor(select(runs, 0))
         return tensors
 
+    def copy_to(self, directory: str | Path, append: bool = False) -> TrajectoryDataset:
+        """Copy these episodes to a directory; datasets are joined by appending one by one.
+
+        Args:
+            directory: a new one, or with `append`, one that holds such trajectories.
+            append: add to the trajectories in the directory, if there are any.
+
+        Raises:
+            ConfigError, SpaceError, DatasetError: see `make_random_trajectory`.
+        """
+        writer = TrajectoryWriter(
+            directory, self.observation_space, self.action_space, self.env_id, append
+        )
+        writer.seeds = self.seeds
+        for chosen in self.episodes:
+            length, starts, terminated, truncated = self._marks[chosen].tolist()
+            first = self._first(chosen)[None]
+            observations = select(self._observations(first + chosen, length + 1), 0)
+            actions = self._files.read("actions", first, length)[0]
+            rewards = self._files.read("rewards", first, length)[0]
+            writer.add(observations, actions, rewards, terminated, truncated, starts)
+        writer.flush()
+        return TrajectoryDataset(directory, self.window)
+
     def check_spaces(self, observation_space: Space, action_space: Space) -> None:
         """Check that an environment has the spaces of these trajectories.
 
@@ -344,13 +368,13 @@ def make_trajectory(
 
     Args:
         agent: a trained agent, or one loaded from a checkpoint.
-        env: as in `make_random_trajectory`, like the other arguments.
-        directory: a new one, or with `append`, one that holds such trajectories.
+        env: this and the others are as in `make_random_trajectory`.
+        directory: where to store them.
         num_steps: exactly so many env steps are stored.
         seed: of the environments and of the agent's random numbers.
         deterministic: let the agent act greedily.
         num_envs: copies to step side by side, where the number is open.
-        append: add to the trajectories in the directory, if there are any.
+        append: add to what is stored there.
         progress: show a progress bar.
 
     Raises:

@@ -8,7 +8,9 @@ import io
 import math
 import mmap
 import os
+import re
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,13 +72,18 @@ class TrajectoryFiles:
         self.directory = Path(directory).absolute()
         self.manifest = read_manifest(self.directory)
         self.fields = self.manifest.fields()
-        self._opened = {name: self._open(name) for name in self.fields}
         self._mapped: Arrays = {}
+        self._opened: dict[str, BinaryIO] = {}
         left = MAPPED_BYTES
         for name in sorted(self.fields, key=self._size):
+            file = self._open(name)
             left -= self._size(name)
             if left >= 0 or not hasattr(os, "pread"):
-                self._mapped[name] = self._map(name)
+                self._mapped[name] = self._map(name, file)
+                file.close()  # a map goes on without it
+            else:
+                self._opened[name] = file
+                weakref.finalize(self, file.close)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the directory alone to another process, which opens it anew."""
@@ -89,19 +96,22 @@ class TrajectoryFiles:
         field, file = self.fields[name], self.directory / self.fields[name].file
         try:
             check_regular(file)
-            opened = file.open("rb")
-            check_header(opened.read(len(header(field, 0))), field, self.manifest.num_rows(name))
-            size = len(header(field, 0)) + self._size(name)
-            if file.stat().st_size < size:
-                raise ValueError(f"it has {file.stat().st_size} bytes; expected {size}")
+            with contextlib.ExitStack() as closing:
+                opened = closing.enter_context(file.open("rb"))
+                check_header(
+                    opened.read(len(header(field, 0))), field, self.manifest.num_rows(name)
+                )
+                size = len(header(field, 0)) + self._size(name)
+                if file.stat().st_size < size:
+                    raise ValueError(f"it has {file.stat().st_size} bytes; expected {size}")
+                closing.pop_all()
         except (OSError, ValueError) as error:
             raise damaged(self.directory, f"{field.file}: {error}") from error
         return opened
 
-    def _map(self, name: str) -> NDArray[Any]:
+    def _map(self, name: str, file: BinaryIO) -> NDArray[Any]:
         field, offset = self.fields[name], len(header(self.fields[name], 0))
-        size = offset + self._size(name)
-        mapped = mmap.mmap(self._opened[name].fileno(), size, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(file.fileno(), offset + self._size(name), access=mmap.ACCESS_READ)
         shape = (self.manifest.num_rows(name), *field.shape)
         return np.ndarray(shape, field.dtype, buffer=mapped, offset=offset)
 
@@ -160,14 +170,11 @@ def check_header(found: bytes, field: Field, num_rows: int) -> None:
     Raises:
         ValueError: if it is another one, or has fewer rows.
     """
-    if found == header(field, num_rows):
-        return
-    file = io.BytesIO(found)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("it is no .npy file of version 1.0")
-    shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    if not shape or shape[0] < num_rows or found != header(field, shape[0]):
-        raise ValueError(f"it holds an array of shape {shape}; expected {num_rows} rows of {field}")
+    rows = re.search(rb"'shape': \((\d{1,18}),", found)
+    if rows is None or found != header(field, int(rows[1])):
+        raise ValueError(f"it is no array of {field.dtype} with rows of shape {field.shape}")
+    if int(rows[1]) < num_rows:
+        raise ValueError(f"it has {int(rows[1])} rows; expected {num_rows}")
 
 
 def sha256(file: Any, size: int) -> str:
@@ -210,6 +217,7 @@ class TrajectoryWriter:
         self.directory = Path(directory).absolute()
         self.manifest = Manifest(observation_space, action_space, env_id)
         self.fields = self.manifest.fields()
+        self.manifest.to_json()  # raises before the first env step, not after the last
         if os.path.lexists(self.directory / MANIFEST):
             self._go_on(append)
         self.seeds: list[int] = []

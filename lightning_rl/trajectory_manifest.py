@@ -15,13 +15,13 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from lightning_rl.buffers import allocate
-from lightning_rl.errors import DatasetError, LightningRLError, SpaceError
+from lightning_rl.buffers import ARRAY_SPACES, allocate
+from lightning_rl.errors import DatasetError, SpaceError
 
 FORMAT, VERSION = "lightning_rl trajectories", 1
 MANIFEST = "trajectories.json"
 MAX_MANIFEST_BYTES = 2**26  # spaces with bounds of their own for each pixel are long
-MAX_ELEMENTS = 2**26  # of one observation or action
+MAX_ELEMENTS = 2**24  # of one observation or action
 MAX_ROWS = 2**48
 
 EPISODE_COLUMNS = ("length", "starts", "terminated", "truncated")
@@ -47,7 +47,8 @@ def space_to_json(space: Space) -> dict[str, Any]:
         if not all(isinstance(key, str) for key in space):
             raise SpaceError(f"got a Dict space with the keys {list(space)}; expected strings.")
         return {"type": "Dict", "spaces": {k: space_to_json(s) for k, s in space.items()}}
-    described: dict[str, Any] = {"type": type(space).__name__, "dtype": str(space.dtype)}
+    kind = next(kind.__name__ for kind in ARRAY_SPACES if isinstance(space, kind))
+    described: dict[str, Any] = {"type": kind, "dtype": str(space.dtype)}
     if isinstance(space, spaces.Box):
         bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
         return {**described, "shape": list(space.shape), **bounds}
@@ -55,7 +56,8 @@ def space_to_json(space: Space) -> dict[str, Any]:
         return {**described, "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
         return {**described, "nvec": space.nvec.tolist(), "start": space.start.tolist()}
-    return {**described, "shape": list(space.shape or ())}
+    n = space.n if isinstance(space, spaces.MultiBinary) else ()
+    return {**described, "n": int(n) if isinstance(n, int | np.integer) else [int(i) for i in n]}
 
 
 def space_from_json(described: dict[str, Any]) -> Space:
@@ -71,10 +73,11 @@ def space_from_json(described: dict[str, Any]) -> Space:
     if kind == "MultiDiscrete":
         start = described["start"]
         return spaces.MultiDiscrete(described["nvec"], dtype=dtype.type, start=start)
-    shape = tuple(_count(size, 0, MAX_ELEMENTS) for size in described["shape"])
+    sizes = described["n" if kind == "MultiBinary" else "shape"]
+    shape = tuple(_count(size, 0, MAX_ELEMENTS) for size in np.atleast_1d(sizes).tolist())
     _count(math.prod(shape), 0, MAX_ELEMENTS)
     if kind == "MultiBinary":
-        return spaces.MultiBinary(shape)
+        return spaces.MultiBinary(sizes)
     if kind != "Box":
         raise ValueError(f"it has a space of type {kind!r}")
     low, high = (_bound_from_json(described[name], shape, dtype) for name in ("low", "high"))
@@ -219,7 +222,7 @@ def read_manifest(directory: Path) -> Manifest:
         if file.stat().st_size > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has {file.stat().st_size} bytes")
         return _parse(json.loads(file.read_text("utf-8")))
-    except LightningRLError:
+    except DatasetError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError,
             OverflowError, RecursionError) as error:  # fmt: skip
@@ -242,12 +245,14 @@ def _parse(content: Any) -> Manifest:
         content["env_id"],
         tuple(Chunk(**chunk) for chunk in content["chunks"]),
     )
+    if not isinstance(manifest.env_id, str | None):
+        raise ValueError(f"its environment is called {manifest.env_id!r}")
     files = {field.file for field in manifest.fields().values()}
     for chunk in manifest.chunks:
         _count(chunk.num_steps, 1, MAX_ROWS)
         _count(chunk.num_episodes, 1, chunk.num_steps)
-        if set(chunk.sha256) != files or not isinstance(chunk.seeds, list):
-            raise ValueError("a chunk has other files than the spaces ask for, or no seeds")
+        if set(chunk.sha256) != files or any(type(seed) is not int for seed in chunk.seeds):
+            raise ValueError("a chunk has other files than the spaces ask for, or other seeds")
     if (content["num_steps"], content["num_episodes"]) != (
         _count(manifest.num_steps, 1, MAX_ROWS), manifest.num_episodes,
     ):  # fmt: skip
