@@ -2,7 +2,9 @@
 
 import csv
 import sys
+import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ from lightning_rl import (
     SACConfig,
 )
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.dream import DreamConfig, learn_in_dream
 from lightning_rl.history import COLUMNS, EpisodeHistory
-from lightning_rl.plotting import plot_returns
 from lightning_rl.loader import evaluate
+from lightning_rl.plotting import plot_returns
+from lightning_rl.trajectories import make_random_trajectory
+from lightning_rl.world_model import WorldModel
+from lightning_rl.world_model_plots import plot_horizon_errors, plot_predictions
 
 
 def command(
@@ -87,11 +93,64 @@ def write_csv(history: EpisodeHistory, path: Path) -> None:
         writer.writerows(zip(*(history[name].tolist() for name in COLUMNS), strict=True))
 
 
+PICTURED_STEPS = 2000  # random env steps for the world model's pictures, learned from by nobody
+PICTURED_WINDOW = 20  # steps ahead
+
+
+def dream(
+    env: str = "CartPole-v1",
+    seed: int = 0,
+    episodes: int = 100,
+    output_dir: str = "runs/dream",
+    settings: DreamConfig = DreamConfig(),
+    agent: PPOConfig = PPOConfig(),
+) -> None:
+    """Collect random env steps, learn a world model, and train PPO in it; then evaluate for real.
+
+    Args:
+        env: name of a Gymnasium environment.
+        seed: of everything.
+        episodes: greedy episodes of the evaluation in the real environment.
+        output_dir: folder for the trajectories, the pictures and the checkpoints.
+        settings: of collecting, of the world model's training and of the dream.
+        agent: PPO's settings.
+    """
+    folder = Path(output_dir)
+    paths = (folder / f"trajectories_{number}" for number in count())
+    directory = next(path for path in paths if not path.exists())
+    options: dict[str, Any] = {"default_root_dir": folder}
+    result = learn_in_dream(env, directory, PPOAgent(config=agent), None, settings, seed, **options)
+    print(f"\nPPOAgent in a dream of {env}, {result.real_steps} real env steps, seed {seed}")
+    print(f"greedy evaluation: {evaluate(result.agent, env, episodes=episodes, seed=seed)}")
+    trainer: Any = result.agent.trainer
+    write_results(result.agent, trainer, folder)
+    print(f"{'data':>10}: {directory.resolve()}")
+    write_model(result.model, env, seed, folder)
+
+
+def write_model(model: WorldModel, env: str, seed: int, folder: Path) -> None:
+    """Write a world model's checkpoint, and pictures of how well it predicts new env steps."""
+    model.trainer.save_checkpoint(folder / "world_model.ckpt")
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = make_random_trajectory(
+            env, scratch, PICTURED_STEPS, seed + 1_000_000, progress=False
+        )
+        windows = steps.with_window(min(PICTURED_WINDOW, int(steps.episode_lengths.max())))
+        batch = windows[list(range(len(windows)))]
+    plot_predictions(model, batch, path=str(folder / "predictions.png"))
+    plot_horizon_errors(model, batch, path=str(folder / "horizon_errors.png"))
+    names = {"predicted": "predictions", "errors": "horizon_errors"}
+    for what, name in names.items():
+        print(f"{what:>10}: {(folder / name).resolve()}.png")
+    print(f"{'model':>10}: {(folder / 'world_model.ckpt').resolve()}")
+
+
 COMMANDS: dict[str, Any] = {
     "ppo": command(PPOAgent, PPOConfig, "CartPole-v1", 65_536),
     "reinforce": command(ReinforceAgent, ReinforceConfig, "CartPole-v1", 200_000),
     "dqn": command(DQNAgent, DQNConfig, "CartPole-v1", 50_000),
     "sac": command(SACAgent, SACConfig, "Pendulum-v1", 20_000),
+    "dream": dream,
 }
 
 

@@ -11,6 +11,7 @@ import torch
 
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
+from lightning_rl.world_model import WorldModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 
@@ -56,6 +57,22 @@ def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixt
     options = ["--max_env_steps", "2000", "--episodes", "2", "--output_dir", str(tmp_path)]
     main(["reinforce", *options, "--settings.rollout_steps", "1000"])
     assert "ReinforceAgent on CartPole-v1" in capsys.readouterr().out
+
+
+def test_dreaming_is_a_subcommand_that_can_be_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"random_steps": 300, "model_epochs": 1, "dream_steps": 3000}
+    options = [word for name, n in small.items() for word in (f"--settings.{name}", str(n))]
+    for _ in range(2):
+        main(["dream", *options, "--episodes", "2", "--output_dir", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert said.count("PPOAgent in a dream of CartPole-v1, 300 real env steps") == 2
+    names = ("returns.png", "agent.ckpt", "world_model.ckpt", "predictions.png")
+    for name in (*names, "horizon_errors.png", "trajectories_1"):
+        assert str(tmp_path / name) in said
+        assert (tmp_path / name).exists()
+    assert WorldModel.load_from_checkpoint(tmp_path / "world_model.ckpt").network.has_data
 
 
 def test_an_unknown_option_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
