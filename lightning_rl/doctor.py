@@ -96,7 +96,7 @@ class Doctor(Callback):
 
     def _forget(self) -> None:
         self.findings: list[Finding] = []
-        self._read_at: float | None = None  # the env step of the last reading
+        self._read_at: int | None = None  # the env step of the last reading
         self._streaks: dict[str, int] = {}  # name -> readings in a row in which it was seen
         self._highest: dict[str, float] = {}  # metric -> highest reading
         self._first_return: float | None = None  # mean of the first episodes
@@ -127,7 +127,7 @@ class Doctor(Callback):
         self._all_updates += 1
         if self._updates == 1 and isinstance(pl_module, LightningAgentModule):
             self._env_step = pl_module.env_steps
-            self._examine_gradients(pl_module)
+            self._examine_gradients(pl_module, optimizer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Read what was logged last."""
@@ -139,11 +139,11 @@ class Doctor(Callback):
     def _read(self, trainer: Any, agent: Any) -> None:
         if not isinstance(agent, LightningAgentModule):
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        step = metrics.get("step")
-        if step is None or step == self._read_at:
+        logged = trainer.callback_metrics
+        if "step" not in logged or int(logged["step"]) == self._read_at:
             return
-        self._read_at, self._env_step = step, int(step)
+        metrics = {name: float(value) for name, value in logged.items()}
+        self._read_at = self._env_step = int(metrics["step"])
         for name in ("entropy", "value_loss", "episode_return"):
             if name in metrics:
                 self._highest[name] = max(metrics[name], self._highest.get(name, -math.inf))
@@ -153,12 +153,12 @@ class Doctor(Callback):
         self._examine_values(agent, metrics)
 
     def _examine_return(self, agent: LightningAgentModule, metrics: dict[str, float]) -> None:
-        if len(agent.episodes) < FIRST_EPISODES:
+        if "episode_return" not in metrics or len(agent.episodes) < FIRST_EPISODES:
             return
         now = metrics["episode_return"]
         if self._first_return is None:
             self._first_return = self._highest["episode_return"] = now
-            self._deviation = float(agent.episodes["episode_return"].std())
+            self._deviation = float(agent.episodes["episode_return"][-100:].std())
         best = self._highest["episode_return"]
         won = max(best - self._first_return, self._deviation)
         fell = best - now > max(FALL * won, SMALLEST_FALL * abs(best))
@@ -248,10 +248,11 @@ class Doctor(Callback):
                 "reach the network, or the rewards may be too large: try normalize_rewards",
             )
 
-    def _examine_gradients(self, agent: LightningAgentModule) -> None:
+    def _examine_gradients(self, agent: LightningAgentModule, optimizer: Any) -> None:
+        learned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         zeros_are_meant = values_are_off(agent)
         for name, parameter in agent.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or id(parameter) not in learned:
                 continue
             gradient = parameter.grad
             dead = gradient is None or (not zeros_are_meant and not gradient.any())

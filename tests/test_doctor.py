@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -42,9 +43,8 @@ def examine(
     agent: LightningAgentModule, env: Any, env_steps: int, seed: int = 0, **options: Any
 ) -> Doctor:
     doctor = Doctor()
-    trainer = AgentTrainer(
-        max_env_steps=env_steps, seed=seed, callbacks=[doctor], **QUIET, **options
-    )
+    options = QUIET | options
+    trainer = AgentTrainer(max_env_steps=env_steps, seed=seed, callbacks=[doctor], **options)
     trainer.fit(agent, env)
     return doctor
 
@@ -165,6 +165,23 @@ def test_one_update_an_iteration_can_not_clip_and_that_is_fine() -> None:
     assert small_run(PPOAgent(config=PPOConfig(**whole)), 7) == []
 
 
+def test_episodes_longer_than_the_first_readings_are_waited_for() -> None:
+    doctor = examine(PPOAgent(), "Pendulum-v1", 8_192, log_every_n_steps=1)
+    assert doctor.findings == []
+
+
+def test_weights_outside_of_the_optimizer_need_no_gradient() -> None:
+    class WithTarget(PPOAgent):
+        def bind_spaces(self, *args: Any, **options: Any) -> None:
+            super().bind_spaces(*args, **options)
+            self.target = copy.deepcopy(self.network)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.network.parameters(), 1e-3)
+
+    assert small_run(WithTarget(config=PPOConfig(**SMALL)), 7) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("log_every", [None, 1])
 def test_ten_healthy_runs_of_ppo_are_left_in_peace(log_every: int | None) -> None:
@@ -194,12 +211,16 @@ def test_unscaled_rewards_of_pendulum_are_told_and_scaled_ones_are_not() -> None
 # ---- how it speaks -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bar", [False, True])
 def test_each_finding_is_one_line_on_stdout_once_and_says_where_to_read_on(
-    capsys: pytest.CaptureFixture[str],
+    bar: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agent = PPOAgent(config=PPOConfig(**SMALL | {"learning_rate": 1.0}))
-    doctor = examine(agent, "CartPole-v1", 512 * 12, num_envs=8, log_every_n_steps=1)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "Doctor" in line]
+    options = {"num_envs": 8, "log_every_n_steps": 1, "enable_progress_bar": bar}
+    doctor = examine(agent, "CartPole-v1", 512 * 12, **options)
+    shown = capsys.readouterr()
+    assert "Doctor" not in shown.err
+    lines = [line for line in shown.out.replace("\r", "\n").splitlines() if "Doctor" in line]
     assert lines == [finding.sentence for finding in doctor.findings]
     names = [finding.name for finding in doctor.findings]
     assert len(set(names)) == len(names) >= 2
