@@ -16,7 +16,7 @@ from lightning_rl.errors import ConfigError
 from lightning_rl.plotting import PALETTE
 from lightning_rl.recording import EpisodeRecord, record_episode, to_png
 
-MIN_INTERVAL_MS = 50  # between two pictures of a playing EpisodePlayer
+MIN_INTERVAL_MS = 50  # between two frames that are played: drawing one takes a third of it
 
 
 class EpisodePlayer:
@@ -65,8 +65,7 @@ class EpisodePlayer:
         last = len(record)
         self.slider = ipywidgets.IntSlider(0, 0, last, description="env step")
         interval = max(round(1000 / record.fps), MIN_INTERVAL_MS)
-        stride = max(round(interval * record.fps / 1000), 1)
-        play = ipywidgets.Play(min=0, max=last, step=stride, interval=interval)
+        play = ipywidgets.Play(min=0, max=last, interval=interval)
         ipywidgets.jslink((play, "value"), (self.slider, "value"))
         self.pictures = EpisodePicture(record)
         self.picture = ipywidgets.Image(format="png", value=to_png(self.pictures.draw(0)))
