@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.demos.boring_classes import BoringModel
 
@@ -270,6 +270,7 @@ def test_a_module_that_is_no_agent_is_not_examined() -> None:
     assert doctor.findings == []
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1.0), st.integers(1, 5))
 def test_of_a_gaussian_the_part_of_its_deviation_is_left(part: float, numbers: int) -> None:
     wide, narrow = (
