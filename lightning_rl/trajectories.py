@@ -43,13 +43,9 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         window: consecutive env steps of an item.
 
     Attributes:
-        observation_space: of one environment.
-        action_space: of one environment; actions are stored as the environment took them.
-        env_id: the environment's name, or None where it had none.
-        seeds: those it was collected with.
+        window: as given.
+        episodes: (E,) int64, which of the stored episodes these are.
         episode_lengths: (E,) int64, in env steps.
-        num_steps: env steps, the sum of those.
-        num_episodes: E.
 
     Raises:
         DatasetError: if the directory holds no dataset, or a damaged one.
@@ -69,11 +65,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, directory: str | Path, window: int = 1) -> None:
         self._files = TrajectoryFiles(directory)
-        marks = self._files.read_episodes()
-        lengths = marks[:, 0].astype(np.int64)
-        self._last = np.cumsum(lengths) - 1  # (all episodes,) the row of the last env step
-        self._marks = marks
-        self._choose(np.arange(len(marks)), window)
+        self._marks = self._files.read_episodes()
+        # (all episodes,) the row of the last env step
+        self._last = np.cumsum(self._marks[:, 0], dtype=np.int64) - 1
+        self._choose(np.arange(len(self._marks)), window)
 
     def _choose(self, episodes: NDArray[np.int64], window: int) -> None:
         """Let this be the windows of some episodes."""
@@ -98,7 +93,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
 
     @property
     def action_space(self) -> Space:
-        """Of one environment."""
+        """Of one environment; actions are stored as it took them."""
         return self._files.manifest.action_space
 
     @property
@@ -138,9 +133,11 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         """Read B runs of observations, (B, length, ...), or a dict of them."""
         if "observations" in self._files.fields:
             return self._files.read("observations", starts, length)
-        names = [name for name in self._files.fields if name.startswith("observations.")]
-        read = self._files.read
-        return {name.removeprefix("observations."): read(name, starts, length) for name in names}
+        return {
+            name.removeprefix("observations."): self._files.read(name, starts, length)
+            for name in self._files.fields
+            if name.startswith("observations.")
+        }
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -153,8 +150,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             raise TypeError(f"got the index {index!r}; expected an integer or a list of them")
         runs = self._fetch(np.atleast_1d(indices))
         wanted = (slice(None) if indices.ndim else 0, 0 if self.window == 1 else slice(None))
-        tensors: dict[str, Any] = to_tensor(select(runs, wanted))  # (B or none, k or none, ...)
-        return tensors
+        return dict(to_tensor(select(runs, wanted)))  # (B or none, k or none, ...)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Fetch a batch for a DataLoader, which then collates it."""
@@ -231,15 +227,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         """
         chosen = self.episodes[[number]]
         runs = self._read(chosen, self._first(chosen), int(self._marks[chosen[0], 0]))
-        tensors: dict[str, Any] = to_tensor(select(runs, 0))
-        return tensors
+        return dict(to_tensor(select(runs, 0)))
 
     def copy_to(self, directory: str | Path, append: bool = False) -> TrajectoryDataset:
         """Copy these episodes to a directory; datasets are joined by appending one by one.
-
-        Args:
-            directory: a new one, or with `append`, one that holds such trajectories.
-            append: add to the trajectories in the directory, if there are any.
 
         Raises:
             ConfigError, SpaceError, DatasetError: see `make_random_trajectory`.
@@ -301,9 +292,6 @@ class _FetchedBatch(dict[str, Any]):
             f"a collate_fn asked for {key!r} of a single item, but a batch is fetched at once. Let "
             "it call torch.utils.data.default_collate(items) first: that gives the batch."
         )
-
-
-# ---- collecting ----------------------------------------------------------------------------------
 
 
 def make_random_trajectory(

@@ -153,15 +153,23 @@ class TrajectoryFiles:
         Raises:
             DatasetError: naming the file that was altered.
         """
-        for name, field in self.fields.items():
-            with (self.directory / field.file).open("rb") as file:
-                file.seek(len(header(field, 0)))
-                for chunk in self.manifest.chunks:
-                    part = Manifest(self.manifest.observation_space, self.manifest.action_space,
-                                    None, (chunk,))  # fmt: skip
-                    size = part.num_rows(name) * row_bytes(field)
-                    if sha256(file, size) != chunk.sha256[field.file]:
-                        raise damaged(self.directory, f"{field.file} was altered")
+        for name in self.fields:
+            file = self.directory / self.fields[name].file
+            try:
+                altered = not self._is_intact(name, file)
+            except OSError as error:
+                raise damaged(self.directory, f"{file.name}: {error}") from error
+            if altered:
+                raise damaged(self.directory, f"{file.name} was altered")
+
+    def _is_intact(self, name: str, file: Path) -> bool:
+        field = self.fields[name]
+        with file.open("rb") as opened:
+            opened.seek(len(header(field, 0)))
+            return all(
+                sha256(opened, chunk.num_rows(name) * row_bytes(field)) == chunk.sha256[field.file]
+                for chunk in self.manifest.chunks
+            )
 
 
 def check_header(found: bytes, field: Field, num_rows: int) -> None:
@@ -220,6 +228,12 @@ class TrajectoryWriter:
         self.manifest.to_json()  # raises before the first env step, not after the last
         if os.path.lexists(self.directory / MANIFEST):
             self._go_on(append)
+        elif any(os.path.lexists(self.directory / field.file) for field in self.fields.values()):
+            raise ConfigError(
+                f"{str(self.directory)!r} has files of the names that trajectories have, but no "
+                f"{MANIFEST}: they are something else, or their collection was killed before its "
+                "first chunk. Give another directory, or delete them."
+            )
         self.seeds: list[int] = []
         self._start_chunk()
 
@@ -295,6 +309,7 @@ class TrajectoryWriter:
         if not self._num_steps:
             return
         arrays = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        self._check_alone()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._write(arrays)
@@ -306,6 +321,14 @@ class TrajectoryWriter:
                 "Make room, or give another directory."
             ) from error
         self._start_chunk()
+
+    def _check_alone(self) -> None:
+        exists = os.path.lexists(self.directory / MANIFEST)
+        if self.manifest.chunks != (read_manifest(self.directory).chunks if exists else ()):
+            raise DatasetError(
+                f"somebody else has written to {str(self.directory)!r} meanwhile; "
+                f"{self._num_steps} env steps were not. Let one at a time append."
+            )
 
     def _write(self, arrays: Arrays) -> None:
         sums = {
@@ -356,8 +379,9 @@ def replace_file(file: Path, text: str) -> None:
         OSError: if it can't be written; the old one stays.
     """
     new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)  # of a process that was killed
     try:
-        with new.open("w", encoding="utf-8") as opened:
+        with new.open("x", encoding="utf-8") as opened:
             opened.write(text)
             sync(opened)
         new.replace(file)

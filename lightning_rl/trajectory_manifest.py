@@ -156,6 +156,12 @@ class Chunk:
     seeds: list[int]
     sha256: dict[str, str]  # file -> of the chunk's bytes
 
+    def num_rows(self, name: str) -> int:
+        """Count its rows of one array."""
+        rows = 0 if name == "episodes" else self.num_steps
+        per_episode = name == "episodes" or name.startswith("observations")
+        return rows + (self.num_episodes if per_episode else 0)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -178,9 +184,7 @@ class Manifest:
 
     def num_rows(self, name: str) -> int:
         """Count the rows of one array."""
-        rows = 0 if name == "episodes" else self.num_steps
-        per_episode = name == "episodes" or name.startswith("observations")
-        return rows + (self.num_episodes if per_episode else 0)
+        return sum(chunk.num_rows(name) for chunk in self.chunks)
 
     def fields(self) -> dict[str, Field]:
         """Lay out the arrays."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import RolloutBuffer, allocate, select
-from lightning_rl.envs import EnvLike, EnvRunner, make_evaluation_env
+from lightning_rl.envs import EnvLike, EnvRunner, Step, make_evaluation_env
 from lightning_rl.errors import ConfigError
 from lightning_rl.trajectory_files import TrajectoryWriter
 
 BLOCK_ROWS = 8192  # rows recorded before they are sorted by episode,
-BLOCK_BYTES = 2**26  # or so much of observations
+BLOCK_BYTES = 2**26  # or so much of observations,
+BLOCK_SECONDS = 1.0  # or for so long, so that the progress bar moves
 HELD_BYTES = 2**28  # of running episodes: beyond it, they are stored in parts
 
 
@@ -65,25 +68,36 @@ class Recorder:
     def _record_block(
         self, buffer: RolloutBuffer, act: Callable[[Any], NDArray[Any]], left: int
     ) -> int:
-        """Fill a block, or as much of it as has `left` env steps; count them."""
+        """Fill a block, or as much of it as has `left` env steps or a second; count them."""
         buffer.start(self.runner.observations)
-        recorded = 0
-        while buffer.size < buffer.num_steps and recorded < left:
-            actions = act(self.runner.observations)
-            step = self.runner.step(actions)
-            surplus = recorded + int(step.valid.sum()) - left
-            if surplus > 0:  # the last row: leave out the last sub-environments
-                valid = step.valid.copy()
-                valid[np.flatnonzero(valid)[-surplus:]] = False
-                step = step._replace(valid=valid)
-            buffer.add(actions, {}, step)
-            recorded += int(step.valid.sum())
+        recorded, deadline = 0, time.monotonic() + BLOCK_SECONDS
+        try:
+            while recorded < left and buffer.size < buffer.num_steps:
+                actions = act(self.runner.observations)
+                step = self._leave_out(left - recorded, self.runner.step(actions))
+                buffer.add(actions, {}, step)
+                recorded += int(step.valid.sum())
+                if time.monotonic() > deadline:
+                    break
+        finally:  # also what came before an error is kept
+            self._sort_all(buffer)
+        return recorded
+
+    def _leave_out(self, left: int, step: Step) -> Step:
+        """Leave out the last sub-environments of the last step, if `left` are less than all."""
+        rows = np.flatnonzero(step.valid)[left:]
+        if not len(rows):
+            return step
+        valid = step.valid.copy()
+        valid[rows] = False
+        return step._replace(valid=valid)
+
+    def _sort_all(self, buffer: RolloutBuffer) -> None:
         buffer.check_finite()
         for env_index in range(buffer.num_envs):
             self._sort(buffer, env_index)
         if self._held > HELD_BYTES:
             self.cut()
-        return recorded
 
     def _sort(self, buffer: RolloutBuffer, env_index: int) -> None:
         """Cut a sub-environment's rows where episodes end; write those that did."""
@@ -170,7 +184,8 @@ def acting(agent: LightningAgentModule, seed: int) -> Iterator[None]:
     agent.eval()
     agent.generator.manual_seed(seed)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         agent.generator.set_state(state)
         for module, was_training in modes:  # a part may be frozen in evaluation mode

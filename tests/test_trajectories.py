@@ -255,16 +255,18 @@ def counting(num_envs: int, mode: AutoresetMode, **settings: Any) -> SyncVectorE
     mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
     truncation=st.sampled_from([0.0, 0.5, 1.0]),
     block=st.integers(1, 20),
+    seconds=st.sampled_from([0.0, 1.0]),
     held=st.sampled_from([0, 2**28]),
 )
 def test_rows_are_consecutive_env_steps_whatever_the_mode(
     tmp_path_factory: pytest.TempPathFactory, num_steps: int, num_envs: int, mode: AutoresetMode,
-    truncation: float, block: int, held: int,
+    truncation: float, block: int, seconds: float, held: int,
 ) -> None:  # fmt: skip
     env = counting(num_envs, mode, truncation=truncation)
     directory = tmp_path_factory.mktemp("dataset")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trajectory_recorder, "BLOCK_ROWS", block)
+        patch.setattr(trajectory_recorder, "BLOCK_SECONDS", seconds)
         patch.setattr(trajectory_recorder, "HELD_BYTES", held)
         dataset = make_random_trajectory(env, directory, num_steps, progress=False)
     batch = dataset[range(len(dataset))]
@@ -544,10 +546,12 @@ class BreakingEnv(CountingEnv):
 @pytest.mark.parametrize(
     ("how", "raised"), [(ValueError("broke"), EnvError), (KeyboardInterrupt(), KeyboardInterrupt)]
 )
+@pytest.mark.parametrize("block", [4, 9, 1000])
 def test_what_was_collected_before_an_error_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any, raised: type[BaseException]
-) -> None:
-    monkeypatch.setattr(trajectory_recorder, "BLOCK_ROWS", 4)
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any, raised: type[BaseException],
+    block: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(trajectory_recorder, "BLOCK_ROWS", block)
     with pytest.raises(raised):
         make_random_trajectory(BreakingEnv(how), tmp_path, 100, num_envs=1, progress=False)
     dataset = TrajectoryDataset(tmp_path)

@@ -414,6 +414,26 @@ def test_a_directory_that_can_not_be_written_is_a_typed_error(tmp_path: Path) ->
         fill(tmp_path / "file")
 
 
+def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
+    np.save(tmp_path / "rewards.npy", np.ones(3))
+    with pytest.raises(ConfigError, match="another directory"):
+        fill(tmp_path)
+    with pytest.raises(ConfigError, match="another directory"):
+        fill(tmp_path, append=True)
+    assert np.load(tmp_path / "rewards.npy").tolist() == [1, 1, 1]
+
+
+def test_two_writers_do_not_mix(directory: Path) -> None:
+    late = TrajectoryWriter(directory, POINT, spaces.Discrete(2), append=True)
+    late.add(np.zeros((2, 2)), np.zeros(1), np.zeros(1), terminated=True, truncated=False)
+    fill(directory, 3, append=True)
+    with pytest.raises(DatasetError, match="one at a time"):
+        late.flush()
+    dataset = TrajectoryDataset(directory)
+    dataset.verify()
+    assert len(dataset) == 216
+
+
 def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "new").mkdir()
