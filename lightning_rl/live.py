@@ -51,7 +51,8 @@ class DrawingBudget:
         cost = min(self._costs)  # the first frame loads fonts, any may be held up
         if now - self._last_end < max(SHORTEST_PAUSE, cost / DRAWING_SHARE):
             return False
-        whole_run = (now - self._start) / (progress or 1.0)
+        training = (now - self._start - self.spent) / (progress or 1.0)
+        whole_run = training + self.spent
         return self.spent + 2 * cost <= DRAWING_SHARE * whole_run
 
     @contextmanager

@@ -16,7 +16,9 @@ from nbclient import NotebookClient
 
 IMPORTS = "from lightning_rl import AgentTrainer, PPOAgent"
 FIT = """
-trainer = AgentTrainer(max_env_steps={steps}, seed=0, logger=False, enable_checkpointing=False{more})
+trainer = AgentTrainer(
+    max_env_steps={steps}, seed=0, logger=False, enable_checkpointing=False{more}
+)
 trainer.fit(PPOAgent(), "CartPole-v1")
 """.format
 ENDLESS = 10**9

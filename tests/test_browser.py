@@ -1,0 +1,191 @@
+"""A real JupyterLab in a headless browser: the picture moves, Pause freezes it, Stop ends the cell.
+
+It needs Chromium at `/usr/bin/chromium` (Debian and Ubuntu: `apt-get install chromium`). The
+screenshot goes to `build/browser/`, for the eye.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+SCREENSHOTS = Path(__file__).parents[1] / "build" / "browser"
+PATIENCE = 120.0  # seconds until a wait in vain is given up
+TOKEN = "for-this-test-only"  # noqa: S105
+FIT = """
+from time import perf_counter
+
+from lightning.pytorch import Callback
+
+from lightning_rl import AgentTrainer, PPOAgent
+
+
+class Stopwatch(Callback):
+    \"\"\"Notes when the kernel receives the click on Stop.\"\"\"
+
+    def on_train_batch_start(self, trainer, agent, batch, batch_idx):
+        if batch_idx == 0:
+            trainer.callbacks[1].widgets["stop"].on_click(lambda _: clicks.append(perf_counter()))
+
+
+clicks = []
+trainer = AgentTrainer(
+    max_env_steps=10_000_000, seed=0, callbacks=[Stopwatch()], logger=False,
+    enable_checkpointing=False, enable_model_summary=False,
+)
+trainer.fit(PPOAgent(), "CartPole-v1")
+seconds = perf_counter() - clicks[0]
+"""
+NEXT = """
+from pathlib import Path
+
+_ = Path("latency.txt").write_text(str(seconds))
+"""
+# Layout shifts once the picture, the buttons and the bar are there: what moves up or down.
+# (The numbers at the end of the bar get wider, within their line.)
+WATCH_SHIFTS = """
+() => {
+  window.shifts = [];
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries())
+      for (const source of entry.sources)
+        if (source.previousRect.top !== source.currentRect.top)
+          window.shifts.push(source.node?.parentElement?.outerHTML.slice(0, 200) ?? "removed");
+  }).observe({type: "layout-shift"});
+}
+"""
+KERNEL_IS_READY = """
+() => {
+  const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+  return context?.isReady && context.session?.kernel?.status === "idle";
+}
+"""
+NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+PICTURE = ".jp-OutputArea-output img"
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[str]:
+    """Serve a notebook with one cell, away from the user's own settings, and give its address."""
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (FIT, NEXT)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, tmp_path / "fit.ipynb")
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    environment = os.environ | {name: str(tmp_path / name) for name in folders}
+    news = Path(environment["JUPYTER_CONFIG_DIR"]) / NEWS
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false"}')
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    options = [
+        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0",
+        f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True",
+    ]  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        cwd=tmp_path,
+        env=environment | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_server(f"{address}/api")
+        yield f"{address}/doc/tree/fit.ipynb?reset&token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for_server(address: str) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            urllib.request.urlopen(address)  # noqa: S310 (our own server)
+            return
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}; apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        page = browser.new_page(viewport={"width": 1100, "height": 1100})
+        page.set_default_timeout(1000 * PATIENCE)
+        yield page
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / "end.png")
+        browser.close()
+
+
+def picture(page: Any) -> str:
+    return str(page.locator(PICTURE).first.get_attribute("src"))
+
+
+def wait_for_new_picture(page: Any) -> None:
+    page.wait_for_function(
+        "([selector, old]) => document.querySelector(selector).src !== old",
+        arg=[PICTURE, picture(page)],
+    )
+
+
+def test_the_picture_moves_pause_freezes_it_and_stop_ends_the_cell(
+    lab: str, page: Any, tmp_path: Path
+) -> None:
+    page.goto(lab)
+    page.wait_for_selector(".jp-CodeCell")
+    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.started")
+    page.wait_for_function(KERNEL_IS_READY)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+
+    page.wait_for_selector(".lightning-rl-stop")
+    page.wait_for_selector(PICTURE)
+    page.wait_for_selector(".jp-OutputArea-output .widget-html")  # of the progress bar
+    page.evaluate(WATCH_SHIFTS)
+    wait_for_new_picture(page)
+    wait_for_new_picture(page)
+
+    page.click(".lightning-rl-pause")
+    page.wait_for_selector("text=Resume")
+    frozen = picture(page)
+    page.wait_for_timeout(2000)
+    assert picture(page) == frozen
+    page.click("text=Resume")
+    wait_for_new_picture(page)
+
+    page.screenshot(path=SCREENSHOTS / "live.png")
+    clicked = time.monotonic()
+    page.click(".lightning-rl-stop")
+    page.wait_for_selector(".lightning-rl-stop[disabled]")
+    assert time.monotonic() - clicked < 2.0
+    page.wait_for_selector(".jp-InputPrompt:text('[2]:')")
+    seconds = float((tmp_path / "latency.txt").read_text())  # written by the next cell
+    print(f"Stop ended fit {seconds:.3f} s after the kernel had received it")
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert page.evaluate("() => window.shifts") == []
+    assert seconds < 0.3

@@ -1,0 +1,260 @@
+"""The live plot: what it draws, when, and where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import IPython
+import IPython.display
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch.callbacks import Callback
+
+from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
+from lightning_rl import live as live_module
+from lightning_rl.controls import Controls
+from lightning_rl.envs import make_vector_env
+from lightning_rl.errors import ConfigError
+from lightning_rl.live import DRAWING_SHARE, DrawingBudget, LiveReturns, reward_threshold
+
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
+
+SMALL = PPOConfig(rollout_steps=128, batch_size=128, update_epochs=1)
+
+
+class Notebook:
+    """Stands in for a notebook: keeps what is displayed, by the cell that is run."""
+
+    def __init__(self) -> None:
+        self.cell = "cell 1"
+        self.first: dict[str, list[Any]] = {}
+        self.updates: dict[str, list[Any]] = {}
+        self.kernel = self  # what tells a kernel's shell from a terminal's
+
+    def get_parent(self) -> Any:
+        return {"header": {"msg_id": self.cell}}
+
+    def display(self, shown: Any, display_id: bool = False, **options: Any) -> Any:
+        cell = self.cell
+        self.first.setdefault(cell, []).append(shown)
+        updates = self.updates.setdefault(cell, [])
+        return SimpleNamespace(update=lambda bundle, **options: updates.append(bundle))
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    notebook = Notebook()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: notebook)
+    monkeypatch.setattr(IPython.display, "display", notebook.display)
+    return notebook
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds that pass only when a test says so."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(live_module.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def fit(*callbacks: Callback, steps: int = 512, seed: int = 0, **options: Any) -> AgentTrainer:
+    trainer = AgentTrainer(
+        max_env_steps=steps, seed=seed, callbacks=list(callbacks), logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        **options,
+    )  # fmt: skip
+    trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
+    return trainer
+
+
+# ---- the budget ------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-3, 0.3), min_size=1), st.floats(1.0, 60.0), st.floats(0.05, 1.0))
+def test_all_frames_together_take_at_most_their_share_of_the_time(
+    costs: list[float], run: float, iteration: float
+) -> None:
+    """Only the last frame, and one that costs more than those before it, may go beyond."""
+    now = 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_module.time, "perf_counter", lambda: now)
+        budget = DrawingBudget()
+        frames = iter(costs * 1000)
+        trained = 0.0
+        while trained < run:
+            trained += iteration
+            now += iteration
+            if budget.is_due(min(trained / run, 1.0)):
+                with budget.drawing():
+                    now += next(frames)
+        with budget.drawing():
+            now += next(frames)
+    assert budget.spent <= DRAWING_SHARE * now + 2 * max(costs)
+
+
+def test_frames_of_equal_cost_stay_within_the_share_of_a_run_of_ten_seconds(
+    clock: SimpleNamespace,
+) -> None:
+    budget = DrawingBudget()
+    for iteration in range(100):
+        clock.now += 0.1
+        if budget.is_due(progress=(iteration + 1) / 100):
+            with budget.drawing():
+                clock.now += 0.03
+    with budget.drawing():
+        clock.now += 0.03
+    assert 10 * 0.03 < budget.spent <= DRAWING_SHARE * clock.now
+
+
+def test_a_long_pause_earns_no_burst_of_frames(clock: SimpleNamespace) -> None:
+    budget = DrawingBudget()
+    clock.now = 3600.0
+    assert budget.is_due(progress=0.5)
+    with budget.drawing():
+        clock.now += 0.03
+    clock.now += 0.2
+    assert not budget.is_due(progress=0.5)
+
+
+# ---- in a notebook ---------------------------------------------------------------------------
+
+
+def test_a_script_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveReturns, "draw", lambda self: pytest.fail("drew in a script"))
+    live = LiveReturns()
+    fit(live)
+    assert live.runs == []
+
+
+def test_a_terminals_ipython_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace())
+    live = LiveReturns()
+    fit(live)
+    assert live.runs == []
+
+
+def test_a_script_writes_a_file_where_asked(tmp_path: Path) -> None:
+    fit(LiveReturns(path=str(tmp_path / "returns.png")))
+    assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_trainer_shows_returns_and_buttons_by_itself_and_only_while_it_fits(
+    notebook: Notebook,
+) -> None:
+    trainer = fit()
+    picture, buttons = notebook.first["cell 1"]
+    assert picture["image/png"].startswith(b"\x89PNG")
+    assert type(buttons).__name__ == "VBox"
+    assert notebook.updates["cell 1"][-1].keys() == picture.keys()
+    assert not any(isinstance(c, LiveReturns | Controls) for c in trainer.callbacks)
+
+
+def test_live_can_be_switched_off(notebook: Notebook) -> None:
+    fit(live=False)
+    assert notebook.first == {}
+
+
+def test_a_users_own_live_plot_is_not_doubled(notebook: Notebook) -> None:
+    live = LiveReturns(panels=["entropy"])
+    fit(live)
+    assert [type(shown).__name__ for shown in notebook.first["cell 1"]] == ["dict", "VBox"]
+    assert len(live.runs) == 1
+
+
+def test_several_runs_in_a_cell_share_a_picture_and_a_new_cell_gets_its_own(
+    notebook: Notebook,
+) -> None:
+    live = LiveReturns()
+    fit(live, Controls(), seed=0)
+    fit(live, Controls(), seed=1)
+    notebook.cell = "cell 2"
+    fit(live, Controls(), seed=2)
+    pictures = {cell: sum("image/png" in s for s in shown if isinstance(s, dict))
+                for cell, shown in notebook.first.items()}  # fmt: skip
+    assert pictures == {"cell 1": 1, "cell 2": 1}
+    assert len(live.runs) == 3
+
+
+def test_pyplot_draws_no_live_picture(notebook: Notebook) -> None:
+    fit()
+    pyplot = sys.modules.get("matplotlib.pyplot")  # torchmetrics imports it
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+# ---- what is drawn ---------------------------------------------------------------------------
+
+
+def axes_of(live: LiveReturns) -> Any:
+    figure = live._figure
+    assert figure is not None
+    return figure.axes
+
+
+def test_seeds_are_drawn_as_one_curve_with_a_band_and_labels_apart(tmp_path: Path) -> None:
+    live = LiveReturns(path=str(tmp_path / "returns.svg"), label="default")
+    fit(live, seed=0)
+    fit(live, seed=1)
+    live.label = "other"
+    fit(live, seed=2)
+    texts = [text.get_text() for text in axes_of(live)[0].get_legend().get_texts()]
+    assert texts == ["default of 2 runs", "other", "target 475"]
+
+
+def test_an_agent_that_is_trained_further_goes_on_with_its_curve(tmp_path: Path) -> None:
+    live, agent = LiveReturns(path=str(tmp_path / "returns.svg")), PPOAgent(config=SMALL)
+    for _ in range(2):
+        AgentTrainer(
+            max_env_steps=256, callbacks=[live], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        ).fit(agent, "CartPole-v1")  # fmt: skip
+    assert len(live.runs) == 1
+
+
+def test_evaluations_are_marked_at_their_env_step(tmp_path: Path) -> None:
+    live = LiveReturns(path=str(tmp_path / "returns.png"))
+    trainer = fit(live, evaluate_every_env_steps=256, evaluation_episodes=2)
+    (run,) = live.runs
+    steps = [step for step, _ in run.evaluations]
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 2
+    assert steps[-1] == trainer.lightning_module.env_steps
+    assert run.evaluations[-1][1] == float(trainer.callback_metrics["val_episode_return"])
+
+
+def test_panels_hold_what_was_logged_against_env_steps(tmp_path: Path) -> None:
+    live = LiveReturns(panels=["entropy", "episode_length"], path=str(tmp_path / "returns.png"))
+    trainer = fit(live, steps=1024, log_every_n_steps=2)
+    (run,) = live.runs
+    steps, values = zip(*run.scalars["entropy"], strict=True)
+    assert list(steps) == sorted(set(steps))
+    assert steps[0] == 256.0  # the first log: two iterations of 128 rows
+    assert values[-1] == float(trainer.callback_metrics["entropy"])
+    drawn = axes_of(live)[1].get_lines()[0].get_ydata()
+    assert drawn.tolist() == list(values)
+    assert axes_of(live)[2].get_title() == "episode_length"
+
+
+def test_a_panel_that_is_not_logged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'entrpy' is not logged; expected one of .*entropy"):
+        fit(LiveReturns(panels=["entrpy"], path=str(tmp_path / "returns.png")), steps=10_000)
+
+
+def test_smoothing_over_no_episode_is_refused() -> None:
+    with pytest.raises(ConfigError, match="smooth=0"):
+        LiveReturns(smooth=0)
+
+
+@pytest.mark.parametrize(
+    ("env", "threshold"),
+    [("CartPole-v1", 475.0), (lambda: gym.make("CartPole-v1"), 475.0), ("Pendulum-v1", None)],
+)
+def test_the_target_is_the_environments_own(env: Any, threshold: float | None) -> None:
+    assert reward_threshold(make_vector_env(env, 2)) == threshold
