@@ -310,9 +310,8 @@ def make_random_trajectory(
         directory: a new one, or with `append`, one that holds such trajectories.
         num_steps: exactly so many env steps are stored. Episodes that run then are cut: their last
             rows are neither terminated nor truncated.
-        seed: of the first sub-environment (the next has `seed + 1`, ...) and of the actions. If
-            trajectories are appended, the env steps stored before are added to it, so that the
-            same call brings new ones.
+        seed: of the first sub-environment (the next has `seed + 1`, ...) and of the actions. When
+            appending, the env steps stored before are added: the same call brings new ones.
         num_envs: copies to step side by side, where the number is open (at most 16 of a Python
             environment, 100 of a native one).
         append: add to the trajectories in the directory, if there are any.

@@ -12,6 +12,7 @@ import re
 import time
 import weakref
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,8 @@ from lightning_rl.trajectory_manifest import (
     check_same_spaces,
     damaged,
     read_manifest,
+    replace_file,
+    sync,
 )
 
 MAPPED_BYTES = 2**27  # of the arrays that are mapped: as much memory may count as in use
@@ -45,6 +48,12 @@ def header(field: Field, num_rows: int) -> bytes:
     described = {"descr": np.lib.format.dtype_to_descr(field.dtype), "fortran_order": False}
     np.lib.format.write_array_header_1_0(file, {**described, "shape": shape})
     return file.getvalue()
+
+
+@cache
+def header_size(field: Field) -> int:
+    """Count the bytes before the first row."""
+    return len(header(field, 0))
 
 
 def row_bytes(field: Field) -> int:
@@ -85,8 +94,7 @@ class TrajectoryFiles:
                 self._opened[name] = file
                 weakref.finalize(self, file.close)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Send the directory alone to another process, which opens it anew."""
+    def __reduce__(self) -> tuple[Any, ...]:  # another process is sent the directory alone
         return TrajectoryFiles, (self.directory,)
 
     def _size(self, name: str) -> int:
@@ -98,10 +106,8 @@ class TrajectoryFiles:
             check_regular(file)
             with contextlib.ExitStack() as closing:
                 opened = closing.enter_context(file.open("rb"))
-                check_header(
-                    opened.read(len(header(field, 0))), field, self.manifest.num_rows(name)
-                )
-                size = len(header(field, 0)) + self._size(name)
+                check_header(opened.read(header_size(field)), field, self.manifest.num_rows(name))
+                size = header_size(field) + self._size(name)
                 if file.stat().st_size < size:
                     raise ValueError(f"it has {file.stat().st_size} bytes; expected {size}")
                 closing.pop_all()
@@ -110,7 +116,7 @@ class TrajectoryFiles:
         return opened
 
     def _map(self, name: str, file: BinaryIO) -> NDArray[Any]:
-        field, offset = self.fields[name], len(header(self.fields[name], 0))
+        field, offset = self.fields[name], header_size(self.fields[name])
         mapped = mmap.mmap(file.fileno(), offset + self._size(name), access=mmap.ACCESS_READ)
         shape = (self.manifest.num_rows(name), *field.shape)
         return np.ndarray(shape, field.dtype, buffer=mapped, offset=offset)
@@ -126,7 +132,7 @@ class TrajectoryFiles:
             return runs
         field = self.fields[name]
         file, size = self._opened[name].fileno(), row_bytes(field)
-        offsets = (len(header(field, 0)) + starts * size).tolist()
+        offsets = (header_size(field) + starts * size).tolist()
         content = b"".join([os.pread(file, length * size, offset) for offset in offsets])
         if len(content) != len(starts) * length * size:
             raise damaged(self.directory, f"{field.file} has become shorter")
@@ -165,7 +171,7 @@ class TrajectoryFiles:
     def _is_intact(self, name: str, file: Path) -> bool:
         field = self.fields[name]
         with file.open("rb") as opened:
-            opened.seek(len(header(field, 0)))
+            opened.seek(header_size(field))
             return all(
                 sha256(opened, chunk.num_rows(name) * row_bytes(field)) == chunk.sha256[field.file]
                 for chunk in self.manifest.chunks
@@ -276,7 +282,7 @@ class TrajectoryWriter:
             starts: it begins with a reset, not in the middle of an episode.
 
         Raises:
-            ShapeError: if an array has another shape.
+            ShapeError: if an array has another shape. Nothing of the episode is kept.
             DatasetError: if it could not be written.
         """
         length = len(rewards)
@@ -286,19 +292,24 @@ class TrajectoryWriter:
             parts = {f"observations.{key}": part for key, part in observations.items()}
         marks = np.array([[length, starts, terminated, truncated]])
         arrays = {**parts, "actions": actions, "rewards": rewards, "episodes": marks}
-        for name, values in arrays.items():
-            field = self.fields[name]
-            rows = 1 if name == "episodes" else length + name.startswith("observations")
-            if length < 1 or np.shape(values) != (rows, *field.shape):
-                raise ShapeError(
-                    f"got {name} of shape {np.shape(values)} in an episode of {length} rewards; "
-                    f"expected {(max(rows, 1), *field.shape)}."
-                )
-            self._parts[name].append(np.asarray(values, dtype=field.dtype))
-            self._num_bytes += rows * row_bytes(field)
+        self._check_shapes(arrays, length)
+        for name, field in self.fields.items():
+            self._parts[name].append(np.asarray(arrays[name], dtype=field.dtype))
+            self._num_bytes += self._parts[name][-1].nbytes
         self._num_steps += length
         if self._num_bytes > FLUSH_BYTES or time.monotonic() - self._started > FLUSH_SECONDS:
             self.flush()
+
+    def _check_shapes(self, arrays: Arrays, length: int) -> None:
+        if set(arrays) != set(self.fields):
+            raise ShapeError(f"got an episode of {list(arrays)}; expected {list(self.fields)}.")
+        for name, field in self.fields.items():
+            rows = 1 if name == "episodes" else length + name.startswith("observations")
+            if length < 1 or np.shape(arrays[name]) != (rows, *field.shape):
+                raise ShapeError(
+                    f"got {name} of shape {np.shape(arrays[name])} in an episode of {length} "
+                    f"rewards; expected {(rows, *field.shape)}, and at least one reward."
+                )
 
     def flush(self) -> None:
         """Write all episodes added so far to the disk.
@@ -345,7 +356,7 @@ class TrajectoryWriter:
         written, content = self.manifest.num_rows(name), rows.tobytes()
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(self.directory / field.file, flags, 0o666), "r+b") as file:
-            file.seek(len(header(field, 0)) + written * row_bytes(field))
+            file.seek(header_size(field) + written * row_bytes(field))
             file.truncate()  # what an append that failed has left
             file.write(content)
             sync(file)
@@ -357,34 +368,10 @@ class TrajectoryWriter:
     def _forget_unfinished(self) -> None:
         """Give the room of a chunk that failed back to the disk, as far as that can be done."""
         for name, field in self.fields.items():
-            size = len(header(field, 0)) + self.manifest.num_rows(name) * row_bytes(field)
+            size = header_size(field) + self.manifest.num_rows(name) * row_bytes(field)
             file = self.directory / field.file
             with contextlib.suppress(OSError):
                 if not self.manifest.chunks:
                     file.unlink(missing_ok=True)
                 elif file.stat().st_size > size:
                     os.truncate(file, size)
-
-
-def sync(file: Any) -> None:
-    """Wait until a file's bytes are on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Replace a text file in one step: a reader finds the old one or the new one, whole.
-
-    Raises:
-        OSError: if it can't be written; the old one stays.
-    """
-    new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)  # of a process that was killed
-    try:
-        with new.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-            sync(opened)
-        new.replace(file)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise

@@ -296,3 +296,27 @@ def check_same_spaces(manifest: Manifest, observation_space: Space, action_space
             f"{stored[1]}; got {observation_space} and {action_space}. Give the environment they "
             "were collected in, or another directory."
         )
+
+
+def sync(file: Any) -> None:
+    """Wait until a file's bytes are on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Replace a text file in one step: a reader finds the old one or the new one, whole.
+
+    Raises:
+        OSError: if it can't be written; the old one stays.
+    """
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        with new.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+            sync(opened)
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

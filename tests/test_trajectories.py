@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -27,7 +28,7 @@ from lightning_rl.trajectories import (
     make_random_trajectory,
     make_trajectory,
 )
-from lightning_rl.trajectory_files import TrajectoryWriter
+from lightning_rl.trajectory_files import TrajectoryFiles, TrajectoryWriter
 
 KEYS = ["observations", "actions", "rewards", "next_observations", "terminated", "truncated"]
 POINT = spaces.Box(-np.inf, np.inf, (2,))
@@ -183,6 +184,50 @@ def test_loaders_and_subsets_fetch_batches(dataset: TrajectoryDataset, workers: 
     loader = DataLoader(half, batch_size=3, num_workers=workers)
     rewards = torch.cat([batch["rewards"] for batch in loader])
     assert torch.equal(rewards, dataset[range(0, len(dataset), 2)]["rewards"])
+
+
+def test_a_loader_reads_each_array_once_a_batch(
+    dataset: TrajectoryDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[str, int]] = []
+    read = TrajectoryFiles.read
+
+    def count(files: TrajectoryFiles, name: str, starts: Any, length: int) -> Any:
+        reads.append((name, len(starts)))
+        return read(files, name, starts, length)
+
+    monkeypatch.setattr(TrajectoryFiles, "read", count)
+    assert len(list(DataLoader(dataset, batch_size=7, shuffle=True))) == 2
+    assert reads == [("observations", 7), ("actions", 7), ("rewards", 7)] * 2
+
+
+class RewardModel(lightning.LightningModule):
+    """Predicts the reward from the observation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 1)
+        self.seen = 0
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        self.seen += len(batch["rewards"])
+        return (self.linear(batch["observations"])[:, 0] - batch["rewards"]).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:.isinstance.treespec:FutureWarning"
+)
+def test_the_plain_trainer_trains_on_it(dataset: TrajectoryDataset, tmp_path: Path) -> None:
+    model = RewardModel()
+    trainer = lightning.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(dataset, batch_size=7, shuffle=True))
+    assert model.seen == 3 * len(dataset)
 
 
 def test_added_datasets_are_read_one_after_the_other(dataset: TrajectoryDataset) -> None:

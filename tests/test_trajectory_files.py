@@ -151,8 +151,17 @@ def test_an_episode_of_other_shapes_is_refused(
     writer = TrajectoryWriter(tmp_path, POINT, spaces.Discrete(2))
     with pytest.raises(ShapeError, match="expected"):
         writer.add(**arrays, terminated=True, truncated=False)
-    writer.flush()
-    assert not list(tmp_path.iterdir())
+    writer.add(np.ones((2, 2)), np.ones(1), np.ones(1), terminated=True, truncated=False)
+    writer.flush()  # nothing of the first
+    assert TrajectoryDataset(tmp_path)[[0]]["observations"].tolist() == [[1, 1]]
+    TrajectoryDataset(tmp_path).verify()
+
+
+def test_an_episode_with_other_keys_is_refused(tmp_path: Path) -> None:
+    writer = TrajectoryWriter(tmp_path, spaces.Dict({"a": POINT}), spaces.Discrete(2))
+    for observations in (np.zeros((2, 2)), {}, {"b": np.zeros((2, 2))}):
+        with pytest.raises(ShapeError, match=r"observations\.a"):
+            writer.add(observations, np.zeros(1), np.zeros(1), terminated=True, truncated=False)
 
 
 # ---- damage --------------------------------------------------------------------------------------
@@ -321,14 +330,13 @@ def test_a_write_that_fails_loses_only_its_own_chunk(
 ) -> None:
     before, files, left = read_all(directory), TrajectoryDataset(directory), [failing]
 
-    def sync(file: Any) -> None:
-        file.flush()
+    def fsync(descriptor: int) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trajectory_files, "sync", sync)
+        patch.setattr(os, "fsync", fsync)
         with pytest.raises(DatasetError, match=r"55 env steps could not .* 210 env steps"):
             fill(directory, 10, append=True)
     assert read_all(directory) == before
@@ -347,7 +355,7 @@ def test_a_first_write_that_fails_leaves_nothing(
     def sync(file: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trajectory_files, "sync", sync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DatasetError, match="No space left"):
         fill(tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
