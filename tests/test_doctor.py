@@ -49,8 +49,8 @@ def examine(
     return doctor
 
 
-def small_run(agent: PPOAgent, iterations: int, seed: int = 0) -> list[str]:
-    doctor = examine(agent, "CartPole-v1", 512 * iterations, seed, num_envs=8, log_every_n_steps=1)
+def small_run(agent: PPOAgent, iterations: int) -> list[str]:
+    doctor = examine(agent, "CartPole-v1", 512 * iterations, num_envs=8, log_every_n_steps=1)
     return [finding.name for finding in doctor.findings]
 
 
@@ -95,22 +95,21 @@ def test_a_learning_rate_far_too_high_is_a_kl_spike() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_flipped_advantages_make_the_return_fall(seed: int) -> None:
-    assert "falling return" in small_run(FlippedAdvantages(config=PPOConfig(**SMALL)), 20, seed)
+def test_flipped_advantages_make_the_return_fall() -> None:
+    assert "falling return" in small_run(FlippedAdvantages(config=PPOConfig(**SMALL)), 16)
 
 
 def test_a_return_that_was_won_and_lost_again_is_told() -> None:
     class Forgetful(PPOAgent):
         def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
             outputs = super().training_step(batch, batch_idx)
-            sign = -1 if self.env_steps > 7_000 else 1
+            sign = -1 if self.env_steps > 5_000 else 1
             return outputs | {"loss": sign * outputs["policy_loss"]}
 
     agent = Forgetful(config=PPOConfig(**SMALL))
-    doctor = examine(agent, "CartPole-v1", 16_000, num_envs=8, log_every_n_steps=1)
+    doctor = examine(agent, "CartPole-v1", 10_240, num_envs=8, log_every_n_steps=1)
     (fall,) = [f for f in doctor.findings if f.name == "falling return"]
-    assert fall.env_step > 7_000
+    assert fall.env_step > 5_000
 
 
 def test_a_critic_cut_off_from_the_loss_explains_nothing_and_has_dead_gradients() -> None:
@@ -242,15 +241,11 @@ def test_a_new_fit_is_a_new_patient() -> None:
 
 
 def test_a_low_entropy_is_fine_once_the_target_is_reached() -> None:
-    found = []
-    for target in (None, 5.0):
-        doctor = Doctor(target_return=target)
-        trainer = AgentTrainer(
-            max_env_steps=512 * 16, seed=0, callbacks=[doctor], log_every_n_steps=1, **QUIET
-        )
-        trainer.fit(EntropyPenalty(config=PPOConfig(**SMALL)), "CartPole-v1")
-        found.append("entropy collapse" in [finding.name for finding in doctor.findings])
-    assert found == [True, False]
+    doctor = Doctor(target_return=5.0)  # the same run without a target is told above
+    options = {"max_env_steps": 512 * 16, "num_envs": 8, "log_every_n_steps": 1} | QUIET
+    trainer = AgentTrainer(seed=0, callbacks=[doctor], **options)
+    trainer.fit(EntropyPenalty(config=PPOConfig(**SMALL)), "CartPole-v1")
+    assert "entropy collapse" not in [finding.name for finding in doctor.findings]
 
 
 def test_the_doctor_changes_nothing() -> None:
