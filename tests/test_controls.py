@@ -13,7 +13,7 @@ import IPython
 import IPython.display
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 
@@ -98,6 +98,7 @@ def test_every_learning_rate_of_an_agent_is_scaled_alike() -> None:
     assert [group["lr"] for group in groups] == [8.0, 4.0]
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 0.5), st.floats(0.01, 0.5), st.floats(0.01, 1.0))
 def test_an_annealed_clip_range_is_scaled_where_it_is(
     before: float, after: float, annealed: float

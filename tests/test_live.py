@@ -87,7 +87,7 @@ def test_all_frames_together_take_at_most_their_share_of_the_time(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live_module.time, "perf_counter", lambda: now)
         budget = DrawingBudget()
-        frames = iter(costs * 1000)
+        frames = cycle(costs)
         trained = 0.0
         while trained < run:
             trained += iteration

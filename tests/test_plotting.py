@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
-from lightning_rl.plotting import rolling
+from lightning_rl.plotting import PALETTE, draw_returns, outline, rolling, thinned
 
 
 def history(returns: list[float]) -> EpisodeHistory:
@@ -67,3 +75,79 @@ def test_jupyter_shows_the_picture_without_pyplot() -> None:
 def test_a_run_without_an_episode_is_refused() -> None:
     with pytest.raises(StateError, match="no finished episode"):
         plot_returns(PPOAgent())
+
+
+@settings(deadline=None)
+@given(arrays(np.float64, st.integers(0, 300), elements=st.floats(-1e6, 1e6)), st.integers(1, 50))
+def test_an_outline_is_short_and_keeps_every_columns_extremes(y: Any, columns: int) -> None:
+    x = np.arange(float(len(y)))
+    kept_x, kept_y = outline(x, y, columns)
+    assert len(kept_x) == len(kept_y) <= 2 * columns
+    assert (np.diff(kept_x) >= 0).all()
+    assert set(kept_y) <= set(y)
+    if len(y):
+        assert kept_y.min() == y.min()
+        assert kept_y.max() == y.max()
+
+
+def test_an_outline_goes_through_gaps_and_equal_steps() -> None:
+    x = np.array([0.0] * 50 + [900.0] * 50 + [1000.0])
+    y = np.arange(101.0)
+    kept_x, kept_y = outline(x, y, columns=10)
+    assert kept_x.tolist() == [0.0, 0.0, 900.0, 900.0]
+    assert kept_y.tolist() == [0.0, 49.0, 50.0, 100.0]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), st.integers(2, 700))
+def test_a_thinned_curve_keeps_its_ends(length: int, points: int) -> None:
+    kept = thinned(length, points)
+    assert kept[0] == 0
+    assert kept[-1] == length - 1
+    assert len(kept) == min(length, points)
+    assert (np.diff(kept) > 0).all()
+
+
+def test_fifty_thousand_episodes_are_drawn_as_a_pictures_width_of_points() -> None:
+    episodes = history([float(i % 500) for i in range(50_000)])
+    points, curve = plot_returns(episodes).axes[0].get_lines()
+    assert len(points.get_xdata()) <= 1200
+    assert len(curve.get_xdata()) <= 600
+    means, _ = rolling(episodes["episode_return"], 20)
+    assert curve.get_ydata()[-1] == means[-1]
+
+
+def test_drawing_again_leaves_nothing_of_the_last_frame() -> None:
+    axes = Figure().add_subplot()
+    draw_returns(axes, {"": [history([100.0, 200.0])]}, target=475.0)
+    draw_returns(axes, {"": [history([1.0, 2.0, 3.0])]})
+    points, _ = axes.get_lines()
+    assert points.get_ydata().tolist() == [1.0, 2.0, 3.0]
+    assert len(axes.collections) == 1
+    assert axes.get_ylim()[1] < 10
+
+
+def test_evaluations_are_diamonds() -> None:
+    axes = Figure().add_subplot()
+    draw_returns(axes, {"": [history([1.0])]}, evaluations=[(10.0, 5.0), (20.0, 6.0)])
+    (marks,) = [line for line in axes.get_lines() if line.get_label() == "evaluation"]
+    assert marks.get_marker() == "D"
+    assert marks.get_xydata().tolist() == [[10.0, 5.0], [20.0, 6.0]]
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of WCAG 2, from 0 (black) to 1 (white)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_the_first_colours_are_read_on_the_pictures_own_white() -> None:
+    contrasts = [1.05 / (luminance(color) + 0.05) for color in PALETTE]
+    assert min(contrasts) > 2
+    assert min(contrasts[:4]) > 3  # what WCAG 2.1 asks of graphics (1.4.11)
+
+
+def test_the_picture_brings_its_own_background_for_dark_themes() -> None:
+    bundle, _ = DisplayFormatter().format(plot_returns(history([1.0, 2.0])))
+    picture = Image.open(io.BytesIO(bundle["image/png"])).convert("RGBA")
+    assert picture.getpixel((0, 0)) == (255, 255, 255, 255)

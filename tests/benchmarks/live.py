@@ -1,0 +1,128 @@
+"""What the live plot costs, in a real kernel: `python tests/benchmarks/live.py`.
+
+The same runs are made with and without it in turns; a frame is drawn with few episodes and with
+many. Both take about four minutes. The kernel shows its pictures to nobody, as a browser would draw
+them on another core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+from jupyter_client.manager import start_new_kernel
+
+# Runs in the kernel. `budget` is what LiveReturns itself counts as drawing.
+SETUP = """
+import json, time
+import numpy as np
+from lightning_rl import AgentTrainer, EpisodeHistory, PPOAgent
+from lightning_rl.controls import Controls
+from lightning_rl.live import LiveReturns, LiveRun
+
+def fit(env_steps, is_live):
+    live = LiveReturns()
+    trainer = AgentTrainer(
+        max_env_steps=env_steps, seed=0, live=False, logger=False, enable_checkpointing=False,
+        callbacks=[live, Controls()] if is_live else [],
+    )
+    start = time.perf_counter()
+    trainer.fit(PPOAgent(), "CartPole-v1")
+    return time.perf_counter() - start, live.budget.spent
+
+def history(episodes):
+    random = np.random.default_rng(0)
+    result = EpisodeHistory()
+    for env_step in np.cumsum(random.integers(10, 500, episodes)):
+        result.append(float(env_step), random.normal(200.0, 50.0), 200)
+    return result
+
+def frame(live):
+    start = time.perf_counter()
+    live.draw()
+    return time.perf_counter() - start
+
+def frames(repeats, *sizes):
+    plots = [LiveReturns(target=475.0) for _ in sizes]
+    for live, episodes in zip(plots, sizes):
+        live.runs.append(LiveRun("PPO", history(episodes)))
+        live.draw()  # the first one loads fonts
+    return [[frame(live) for live in plots] for _ in range(repeats)]
+"""
+
+
+class Kernel:
+    """Evaluates expressions in a kernel."""
+
+    def __init__(self) -> None:
+        self.manager, self.client = start_new_kernel(kernel_name="python3")
+        self.value("None", SETUP)
+
+    def value(self, expression: str, code: str = "") -> Any:
+        """Give the value of an expression, after a cell of code."""
+        found: list[str] = []
+
+        def note(message: Any) -> None:
+            if message["content"].get("name") == "stdout":
+                found.append(message["content"]["text"])
+
+        cell = f"{code}\nresult = {expression}\nprint('RESULT' + json.dumps(result))"
+        reply = self.client.execute_interactive(cell, timeout=1000, output_hook=note)["content"]
+        if reply["status"] != "ok":
+            raise RuntimeError("\n".join(reply["traceback"]))
+        return json.loads("".join(found).split("RESULT")[1])
+
+    def close(self) -> None:
+        """End the kernel."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+def run_row(kernel: Kernel, seconds: float, repeats: int) -> tuple[str, str, str, str]:
+    """Compare runs of about so many seconds, with and without the live plot."""
+    trial, _ = kernel.value("fit(40_000, False)")
+    env_steps = int(40_000 * seconds / trial)
+    ratios, shares, walls = [], [], []
+    for _ in range(repeats):
+        without, _ = kernel.value(f"fit({env_steps}, False)")
+        wall, spent = kernel.value(f"fit({env_steps}, True)")
+        ratios.append(wall / without)
+        shares.append(spent / wall)
+        walls.append(wall)
+    behind = (
+        f"{env_steps} env steps, {statistics.median(walls):.1f} s; drawing is "
+        f"{100 * statistics.median(shares):.1f} % of it by its own clock"
+    )
+    name = f"wall time with / without the live plot, {seconds:g} s"
+    return name, f"{statistics.median(ratios):.3f}", "<= 1.05", behind
+
+
+def frame_row(kernel: Kernel, repeats: int) -> tuple[str, str, str, str]:
+    """Compare a frame of 50,000 episodes with one of 200."""
+    few, many = zip(*kernel.value(f"frames({repeats}, 200, 50_000)"), strict=True)
+    ratio = statistics.median(b / a for a, b in zip(few, many, strict=True))
+    behind = f"{1e3 * statistics.median(many):.1f} and {1e3 * statistics.median(few):.1f} ms"
+    return "a frame of 50,000 / of 200 episodes", f"{ratio:.2f}", "<= 1.3", behind
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, nargs="*", default=[10.0, 60.0])
+    options = parser.parse_args()
+    kernel = Kernel()
+    try:
+        print("| what | measured | target | behind it |\n| --- | --- | --- | --- |", flush=True)
+        print("| " + " | ".join(frame_row(kernel, 30)) + " |", flush=True)
+        for seconds in options.seconds:
+            repeats = options.repeats if seconds < 30 else 1
+            print("| " + " | ".join(run_row(kernel, seconds, repeats)) + " |", flush=True)
+    finally:
+        kernel.close()
+
+
+if __name__ == "__main__":
+    main()
