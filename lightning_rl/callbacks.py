@@ -33,9 +33,23 @@ class EnvStepProgressBar(TQDMProgressBar):
         elif self.train_progress_bar.n == 0:
             bar = self.train_progress_bar
             bar.unit = " env steps"
-            bar.total = pl_module.max_env_steps
+            bar.reset(pl_module.max_env_steps)  # a notebook's bar takes its length only here
             bar.initial = bar.n = pl_module.env_steps - pl_module.fit_start
             bar.set_description("Training")
+
+    def init_validation_tqdm(self) -> Any:
+        """Make the bar of an evaluation; hidden within `fit`, where it would come and go.
+
+        In a notebook that would move whatever is below.
+        """
+        trains = self.trainer.state.fn == "fit"
+        hides = trains and isinstance(self.trainer.lightning_module, LightningAgentModule)
+        if not (hides and self.is_enabled):
+            return super().init_validation_tqdm()
+        self.disable()
+        bar = super().init_validation_tqdm()
+        self.enable()
+        return bar
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

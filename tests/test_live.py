@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 
-from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
+from lightning_rl import AgentTrainer, EnvStepProgressBar, PPOAgent, PPOConfig
 from lightning_rl import live as live_module
 from lightning_rl.controls import Controls
 from lightning_rl.envs import make_vector_env
@@ -181,6 +181,25 @@ def test_several_runs_in_a_cell_share_a_picture_and_a_new_cell_gets_its_own(
                 for cell, shown in notebook.first.items()}  # fmt: skip
     assert pictures == {"cell 1": 1, "cell 2": 1}
     assert len(live.runs) == 3
+
+
+def test_the_bar_of_an_evaluation_does_not_come_and_go_while_training() -> None:
+    shown: list[tuple[str, bool]] = []
+
+    class Bar(EnvStepProgressBar):
+        def init_validation_tqdm(self) -> Any:
+            bar = super().init_validation_tqdm()
+            shown.append((self.trainer.state.fn, not bar.disable))
+            return bar
+
+    trainer = AgentTrainer(
+        max_env_steps=128, callbacks=[Bar()], logger=False, enable_checkpointing=False,
+        enable_model_summary=False, evaluation_episodes=2,
+    )  # fmt: skip
+    agent = PPOAgent(config=SMALL)
+    trainer.fit(agent, "CartPole-v1", "CartPole-v1")
+    trainer.validate(agent, "CartPole-v1")
+    assert shown == [("fit", False), ("validate", True)]
 
 
 def test_pyplot_draws_no_live_picture(notebook: Notebook) -> None:
