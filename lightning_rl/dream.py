@@ -1,9 +1,9 @@
 """Acting in a dream: a world model as an environment, and the loop from collecting to acting.
 
-Ha, Schmidhuber 2018, "World models", https://arxiv.org/abs/1803.10122, trains an agent inside of
-its own dream; Janner et al. 2019 (MBPO), https://arxiv.org/abs/1906.08253, starts dreams in any
-state that was visited; Kidambi et al. 2020 (MOReL), https://arxiv.org/abs/2005.05951, ends them
-where the data end. The chain, each step one function:
+Ha, Schmidhuber 2018, "World models", https://arxiv.org/abs/1803.10122, train an agent inside of
+its own dream. As in Janner et al. 2019 (MBPO), https://arxiv.org/abs/1906.08253, dreams start in
+any state that was visited; as in Kidambi et al. 2020 (MOReL), https://arxiv.org/abs/2005.05951,
+they can end, badly, where too little is known. The chain, each step one function:
 
 1. collect env steps with random actions                      `make_random_trajectory`
 2. learn what the environment does                            `train_world_model`
@@ -247,7 +247,7 @@ class DreamConfig:
     dream_steps: int = 65_536  # env steps the agent dreams, each time
     num_envs: int = 32  # dreams side by side
     horizon: int = 500  # env steps of a dream
-    known_range: float | None = 1.0  # see `DreamEnv`
+    known_range: float | None = 0.8  # see `DreamEnv`
     disagreement_penalty: float = 0.0  # see `DreamEnv`
 
     def __post_init__(self) -> None:

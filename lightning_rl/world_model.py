@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_rl.checkpoint import space_from_state, space_state
 from lightning_rl.dynamics import EnsembleNetwork
@@ -100,9 +100,9 @@ class WorldModel(LightningModule):
         >>> prediction.observations.shape, prediction.disagreement.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([8, 10]))
 
-    References: Chua et al. 2018 (PETS); Janner et al. 2019 (MBPO). The loss: Seitzer et al. 2022,
-    "On the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks",
-    https://arxiv.org/abs/2203.09168, eq. 7.
+    References: Chua et al. 2018 (PETS); Janner et al. 2019 (MBPO). The loss is the β-NLL of Seitzer
+    et al. 2022, "On the pitfalls of heteroscedastic uncertainty estimation with probabilistic
+    neural networks", https://arxiv.org/abs/2203.09168.
     """
 
     def __init__(
@@ -152,7 +152,8 @@ class WorldModel(LightningModule):
         if found is not None:
             self.build(*found)
         self._check_built()
-        if hasattr(dataset, "__getitem__"):  # in order: no random number is drawn
+        if dataset is not None and not isinstance(dataset, IterableDataset):
+            # In order, so that no random number is drawn.
             generator = torch.Generator()
             loader = DataLoader(
                 dataset, STATISTICS_ROWS, collate_fn=loader.collate_fn, generator=generator
@@ -172,8 +173,8 @@ class WorldModel(LightningModule):
 
             ½ Σ_d stop(σ_d^2β) ((y_d - μ_d)² / σ_d² + log σ_d²) - log p(terminated)
 
-        with y the normalised changes and the reward, and β the config's `variance_weight`: it
-        keeps what is already sure (β = 0) from drowning the gradients of all else.
+        with y the normalised changes and the reward, and β the config's `variance_weight`: with
+        β = 0, the likelihood, the gradients of what is nearly certain drown all others.
 
         Returns:
             `loss`; `error`, the mean squared error of y; `termination_loss`, the last term.

@@ -444,10 +444,10 @@ def test_settings_out_of_range_are_refused(change: dict[str, int]) -> None:
 # ---- proofs ----------------------------------------------------------------------------------
 
 PENDULUM_PPO = PPOConfig(
-    rollout_steps=2048, batch_size=512, update_epochs=10, learning_rate=2e-3, gamma=0.9,
+    rollout_steps=4096, batch_size=1024, update_epochs=10, learning_rate=3e-3, gamma=0.95,
     gae_lambda=0.95, anneal_clip_range=False, normalize_rewards=True,
 )  # fmt: skip
-PENDULUM = DreamConfig(random_steps=10_000, dream_steps=65_536, horizon=200, known_range=None)
+PENDULUM = DreamConfig(random_steps=10_000, dream_steps=131_072, horizon=200, known_range=None)
 Prove = Callable[..., float]
 
 

@@ -34,10 +34,10 @@ def pendulum_chain(seed: int) -> Any:
     from lightning_rl.dream import DreamConfig
 
     ppo = PPOConfig(
-        rollout_steps=2048, batch_size=512, update_epochs=10, learning_rate=2e-3, gamma=0.9,
+        rollout_steps=4096, batch_size=1024, update_epochs=10, learning_rate=3e-3, gamma=0.95,
         gae_lambda=0.95, anneal_clip_range=False, normalize_rewards=True,
     )  # fmt: skip
-    config = DreamConfig(horizon=200, known_range=None)
+    config = DreamConfig(dream_steps=131_072, horizon=200, known_range=None)
     return learn("Pendulum-v1", PPOAgent(config=ppo), config, seed)
 
 
@@ -67,4 +67,4 @@ def make_dream(seed: int) -> Any:
             "CartPole-v1", Path(folder) / "data", seed=seed, progress=False
         )
         model = train_world_model(steps, seed=seed, **OPTIONS)
-        return DreamEnv(model, steps, num_envs=32, known_range=1.0)
+        return DreamEnv(model, steps, num_envs=32, known_range=0.8)
