@@ -352,7 +352,7 @@ def test_a_write_that_fails_loses_only_its_own_chunk(
 def test_a_first_write_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sync(file: Any) -> None:
+    def fsync(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
