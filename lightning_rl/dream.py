@@ -56,10 +56,10 @@ class DreamEnv(VectorEnv):
             `dataset.start_observations`.
         num_envs: N, dreams side by side.
         horizon: env steps after which a dream is truncated.
-        known_range: end a dream that leaves the range of the data, number by number, times this:
-            there the model only guesses. Such an end counts as termination, and as if the rest of
-            the horizon brought the lowest reward of the data, or nothing if that is above 0, so
-            that it never pays. None: never.
+        known_range: end a dream that leaves the range of the data, number by number, times this
+            about its middle: beyond it, the model only guesses. Such an end counts as termination,
+            and as if the rest of the horizon brought the lowest reward of the data, or nothing if
+            that is above 0, so that it never pays. None: never.
         disagreement_penalty: reward lost for each unit of the members' disagreement about the
             step (see `EnsembleNetwork.disagreement`).
 
@@ -199,7 +199,7 @@ class DreamEnv(VectorEnv):
         lowest, highest = self.network.lowest, self.network.highest
         reach = (highest - lowest) / 2 * self.known_range
         is_far: torch.Tensor = (observations - (highest + lowest) / 2).abs() > reach
-        return is_far.any(-1)
+        return (is_far & (lowest < highest)).any(-1)  # a number that never varied has no range
 
 
 def _start_states(starts: Any, model: WorldModel) -> Array:

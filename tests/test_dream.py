@@ -198,6 +198,13 @@ def test_a_dream_ends_where_the_data_end() -> None:
     assert rows[11][1].tolist() == [2.0]
 
 
+def test_a_number_that_never_varied_ends_no_dream() -> None:
+    model = counter()
+    model.network.lowest[1] = model.network.highest[1] = 0.0
+    env = DreamEnv(model, STARTS[:1], num_envs=1, known_range=0.5)
+    assert not any(row[2].any() for row in play(env, 10)[1:])
+
+
 def test_leaving_the_data_never_pays() -> None:
     """It costs the lowest reward in each step that is left: here -2 in 9 of 20."""
     env = DreamEnv(counter(reward=-2.0), STARTS[:1], num_envs=1, horizon=20, known_range=0.5)
