@@ -30,6 +30,9 @@ from lightning_rl.trajectories import make_random_trajectory
 from lightning_rl.world_model import WorldModel
 from lightning_rl.world_model_plots import plot_horizon_errors, plot_predictions
 
+PICTURED_STEPS = 2000  # random env steps for a world model's pictures, learned from by nobody
+PICTURED_WINDOW = 20  # steps ahead
+
 
 def command(
     agent_class: Any, config_class: Any, default_env: str, default_budget: int
@@ -91,10 +94,6 @@ def write_csv(history: EpisodeHistory, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(zip(*(history[name].tolist() for name in COLUMNS), strict=True))
-
-
-PICTURED_STEPS = 2000  # random env steps for the world model's pictures, learned from by nobody
-PICTURED_WINDOW = 20  # steps ahead
 
 
 def dream(

@@ -23,7 +23,8 @@ def plot_predictions(
 
     Args:
         model: a trained world model.
-        windows: B windows of k consecutive steps, (B, k, ...), best ones it was not trained on.
+        windows: B windows of k consecutive steps, (B, k, ...), best ones it was not trained on,
+            such as `dataset.with_window(20)[range(256)]`.
         index: which of them.
         path: where to write the picture; its ending chooses the format (`.png`, `.svg`, `.pdf`).
 
@@ -34,7 +35,16 @@ def plot_predictions(
         ShapeError: if these are no windows, or another environment's.
 
     Example:
-        >>> plot_predictions(model, dataset.with_window(50)[[0]])  # doctest: +SKIP
+        >>> import torch
+        >>> from gymnasium import spaces
+        >>> model = WorldModel()
+        >>> model.build(spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+        >>> names = ("observations", "next_observations")
+        >>> windows = {name: torch.zeros(1, 9, 4) for name in names}
+        >>> windows |= {"actions": torch.zeros(1, 9), "rewards": torch.zeros(1, 9)}
+        >>> figure = plot_predictions(model, windows)
+        >>> figure.axes[3].get_ylabel()
+        'observation 3'
     """
     chosen = {name: values[index : index + 1] for name, values in windows.items()}
     prediction = predict_windows(model, chosen)
@@ -80,7 +90,16 @@ def plot_horizon_errors(
         ShapeError: if these are no windows, or another environment's.
 
     Example:
-        >>> plot_horizon_errors(model, dataset.with_window(50)[range(256)])  # doctest: +SKIP
+        >>> import torch
+        >>> from gymnasium import spaces
+        >>> model = WorldModel()
+        >>> model.build(spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+        >>> names = ("observations", "next_observations")
+        >>> windows = {name: torch.zeros(1, 9, 4) for name in names}
+        >>> windows |= {"actions": torch.zeros(1, 9), "rewards": torch.zeros(1, 9)}
+        >>> figure = plot_horizon_errors(model, windows)
+        >>> figure.axes[0].get_xlabel()
+        'steps ahead'
     """
     errors = horizon_errors(model, windows)
     figure = NotebookFigure(figsize=(7, 4), layout="constrained")
@@ -89,7 +108,8 @@ def plot_horizon_errors(
     axes.plot(ahead, errors.error.cpu(), color=PALETTE[0], label="error of the mean prediction")
     axes.plot(ahead, errors.disagreement.cpu(), color=PALETTE[1], label="members' disagreement")
     axes.plot(ahead, errors.no_change.cpu(), color="grey", linestyle="--", label="nothing moves")
-    axes.set(xlabel="steps ahead", ylabel="standard deviations in the data", yscale="log")
+    axes.set(xlabel="steps ahead", ylabel="standard deviations in the data")
+    axes.set_yscale("log", nonpositive="clip")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
