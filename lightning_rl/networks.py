@@ -256,6 +256,8 @@ class QNetwork(nn.Module):
     Args:
         hidden_sizes: units of each hidden layer.
         activation: the layer between the linear ones.
+        layer_norm: normalise what each hidden layer's activation gets. It keeps TD learning from
+            diverging (Gallici et al. 2024, https://arxiv.org/abs/2407.04811).
 
     Example:
         >>> network = QNetwork(hidden_sizes=(32,))
@@ -265,16 +267,20 @@ class QNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (256, 256), activation: Callable[[], nn.Module] = relu
+        self,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: Callable[[], nn.Module] = relu,
+        layer_norm: bool = True,
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation
+        self.layer_norm = layer_norm
 
     def build(self, observation_space: Space, action_space: spaces.Discrete) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
         self.encoder = make_encoder(observation_space)
         sizes = (int(self.encoder.output_size), *self.hidden_sizes, int(action_space.n))
-        self.layers = perceptron(sizes, self.activation)
+        self.layers = perceptron(sizes, self.activation, self.layer_norm)
 
     def forward(self, observations: Observations) -> Tensor:
         """Return Q(s, a) of every action, (B, n), for B observations."""
@@ -282,12 +288,15 @@ class QNetwork(nn.Module):
         return values
 
 
-def perceptron(sizes: Sequence[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
+def perceptron(
+    sizes: Sequence[int], activation: Callable[[], nn.Module], layer_norm: bool = False
+) -> nn.Sequential:
     """Stack linear layers, (B, sizes[0]) -> (B, sizes[-1]), with an activation between them."""
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation()]
-    return nn.Sequential(*layers[:-1])
+    for inputs, outputs in pairwise(sizes[:-1]):
+        norm = [nn.LayerNorm(outputs)] if layer_norm else []
+        layers += [nn.Linear(inputs, outputs), *norm, activation()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 class SoftActorCriticNetwork(nn.Module):

@@ -111,5 +111,6 @@ def test_gradients_are_clipped_to_a_joint_norm_as_torch_does_it(
     clip_norm(torch.optim.SGD(ours.parameters()), max_norm)
     nn.utils.clip_grad_norm_(theirs.parameters(), max_norm)
     assert ours.bias.grad is None
-    assert ours.weight.grad is not None and theirs.weight.grad is not None
+    assert ours.weight.grad is not None
+    assert theirs.weight.grad is not None
     assert torch.allclose(ours.weight.grad, theirs.weight.grad)
