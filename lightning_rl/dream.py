@@ -50,7 +50,7 @@ class DreamEnv(VectorEnv):
     NEXT_STEP.
 
     Args:
-        model: a trained world model; the dream sees what it learns later.
+        model: a trained world model. What it learns later is dreamed too, after the next `reset`.
         starts: a dataset of `observations` (a `TrajectoryDataset`), whose every visited state may
             be a start (at most 10,000 of them, drawn), or the states themselves, (S, D), such as
             `dataset.start_observations`.
@@ -133,6 +133,7 @@ class DreamEnv(VectorEnv):
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._members = self.np_random.integers(self.network.num_members, size=self.num_envs)
         self._observations = self._draw_starts(self.num_envs)
+        self._known = self._bounds()
         return self._observations.copy(), {}
 
     def _draw_starts(self, count: int) -> Array:
@@ -170,7 +171,7 @@ class DreamEnv(VectorEnv):
         self._observations = observations
         return observations.copy(), rewards, terminated, truncated, {}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _predict(self, actions: Array) -> tuple[Array, Array, Array]:
         """Draw the next observations (N, D) and rewards (N,), and tell which are final, (N,)."""
         network, space = self.network, self.single_observation_space
@@ -178,36 +179,37 @@ class DreamEnv(VectorEnv):
         inputs = network.normalized(before, torch.from_numpy(actions).to(before.device))
         outputs = network(inputs.expand(network.num_members, *inputs.shape))  # (E, N, ...)
         own = network.outcome(outputs[torch.from_numpy(self._members), self._rows])  # (N, ...)
-        drawn = self.np_random.standard_normal((self.num_envs, network.num_observed + 1))
-        noise = torch.from_numpy(drawn).to(before)
+        size = (self.num_envs, network.num_observed + 1)
+        noise = torch.from_numpy(self.np_random.standard_normal(size, np.float32)).to(before)
         following = before + own.change + own.change_std * noise[:, :-1]
         rewards = (own.reward + own.reward_std * noise[:, -1]).cpu().numpy().astype(np.float64)
         if self.disagreement_penalty:
             apart = network.disagreement(network.outcome(outputs).change)
             rewards -= self.disagreement_penalty * apart.cpu().numpy()
         terminated = (own.terminated > 0).cpu().numpy()
+        observations = following.cpu().numpy().astype(space.dtype, copy=False)
         if self.known_range is not None:
-            unknown = self._is_unknown(following).cpu().numpy() & ~terminated
+            low, high = self._known
+            unknown = ((observations < low) | (observations > high)).any(-1) & ~terminated
             worst = min(float(network.lowest_reward), 0.0)
             rewards[unknown] += worst * (self.horizon - self._elapsed[unknown] - 1)
             terminated |= unknown
-        observations = following.cpu().numpy().astype(space.dtype)
         return np.clip(observations, space.low, space.high), rewards, terminated
 
-    def _is_unknown(self, observations: torch.Tensor) -> torch.Tensor:
-        """Tell which observations (N, D) are out of the known range, (N,)."""
-        lowest, highest = self.network.lowest, self.network.highest
-        reach = (highest - lowest) / 2 * self.known_range
-        is_far: torch.Tensor = (observations - (highest + lowest) / 2).abs() > reach
-        return (is_far & (lowest < highest)).any(-1)  # a number that never varied has no range
+    def _bounds(self) -> tuple[Array, Array]:
+        """Give the bounds (D,) within which a dream goes on."""
+        lowest, highest = self.network.lowest.cpu().numpy(), self.network.highest.cpu().numpy()
+        reach = (highest - lowest) / 2 * (self.known_range or np.inf)
+        reach[lowest == highest] = np.inf  # a number that never varied has no range
+        middle = (highest + lowest) / 2
+        return middle - reach, middle + reach
 
 
 def _start_states(starts: Any, model: WorldModel) -> Array:
     """Turn a dataset or states into an array of states, (S, D)."""
-    found = find_spaces(starts) if isinstance(starts, Dataset) else None
-    if found is not None:
-        model.build(*found)  # which only checks
     if isinstance(starts, Dataset):
+        if (found := find_spaces(starts)) is not None:
+            model.build(*found)  # which only checks
         starts = visited_states(starts)
     space: Any = model.observation_space
     states = torch.as_tensor(starts).cpu().numpy().astype(space.dtype)
