@@ -223,6 +223,7 @@ class LiveReturns(Callback):
         for axes, name in zip(panels, self.panels, strict=True):
             clear(axes)
             axes.set_title(name, fontsize="small")
+            axes.set_xlim(returns.get_xlim())
             for index, run in enumerate(self.runs):
                 points = np.array(run.scalars.get(name, []), dtype=np.float64).reshape(-1, 2)
                 axes.plot(*outline(*points.T), color=PALETTE[index % len(PALETTE)], linewidth=1)
@@ -264,8 +265,9 @@ def _make_figure(num_panels: int) -> NotebookFigure:
     share = 0.97 / max(num_panels, 1)  # of the width
     for index in range(num_panels):
         left = 0.075 + index * share
-        axes = figure.add_axes((left, 0.22 * bottom, share - 0.07, 0.58 * bottom))
-        axes.tick_params(labelsize="x-small")
+        axes = figure.add_axes((left, 0.08 * bottom, share - 0.07, 0.7 * bottom))
+        axes.tick_params(labelsize="x-small", labelbottom=False)  # the env steps are those above
+        axes.locator_params(nbins=4)  # texts are most of what a frame costs
         axes.grid(visible=True, alpha=0.3)
     return figure
 

@@ -28,7 +28,7 @@ from time import perf_counter
 
 from lightning.pytorch import Callback
 
-from lightning_rl import AgentTrainer, PPOAgent
+from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
 
 
 class Stopwatch(Callback):
@@ -44,7 +44,8 @@ trainer = AgentTrainer(
     max_env_steps=10_000_000, seed=0, callbacks=[Stopwatch()], logger=False,
     enable_checkpointing=False, enable_model_summary=False,
 )
-trainer.fit(PPOAgent(), "CartPole-v1")
+agent = PPOAgent(config=PPOConfig(rollout_steps=512))
+trainer.fit(agent, "CartPole-v1")
 seconds = perf_counter() - clicks[0]
 """
 NEXT = """
