@@ -1,7 +1,7 @@
 """Measure the package against its peers and print the table: `python tests/benchmarks`.
 
 Every ratio comes from one run of this program, on one core with one torch thread, as the median of
-`--repeats` measurements taken in turns. It takes about a quarter of an hour; `--only` names rows.
+`--repeats` measurements taken in turns. It takes about an hour; `--only` names rows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import further_rows
 import rollout
 import same_work
 import time_to_solve
@@ -140,6 +141,11 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "seeds": seeds_row,
     "rollout": rollout_rows,
     "import": import_row,
+    "replay": further_rows.replay_rows,
+    "replay_learning": further_rows.replay_learning_rows,
+    "trajectories": further_rows.trajectory_rows,
+    "dream": further_rows.dream_rows,
+    "live": further_rows.live_rows,
 }
 
 
