@@ -102,6 +102,7 @@ class EnsembleNetwork(nn.Module):
 
         Raises:
             NonFiniteError: if there is a NaN or infinite number in the data.
+            SpaceError: if an action is none of the choices.
         """
         inputs, targets = (
             RunningMoments(like.shape) for like in (self.input_mean, self.target_mean)
@@ -109,6 +110,7 @@ class EnsembleNetwork(nn.Module):
         lowest, highest, rewards = [], [], []
         for batch in batches:
             rows = self.rows(batch)
+            self.check_choices(rows["actions"])
             inputs.update(self.join(rows["observations"], rows["actions"]).cpu().numpy())
             targets.update(self.targets(rows).cpu().numpy())
             seen = torch.cat([rows["observations"], rows["next_observations"]])
@@ -156,6 +158,22 @@ class EnsembleNetwork(nn.Module):
                 )
             rows[name] = batch[name].reshape(leading.numel(), *own.get(name, ())).to(self.lowest)
         return rows
+
+    def check_choices(self, actions: Tensor) -> None:
+        """Check that Discrete actions, of any shape, are choices there are.
+
+        Raises:
+            SpaceError: naming the range of those that were got.
+        """
+        if not self.num_choices or actions.numel() == 0:
+            return
+        low, high = int(actions.min()), int(actions.max())
+        last_choice = self.first_choice + self.num_choices - 1
+        if low < self.first_choice or high > last_choice:
+            raise SpaceError(
+                f"got actions from {low} to {high}; expected {self.first_choice} to {last_choice}, "
+                "as the environment takes them."
+            )
 
     def join(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Join observations (..., D) and actions (...) or (..., A) to (..., I)."""

@@ -246,6 +246,7 @@ class WorldModel(LightningModule):
         Raises:
             StateError: if the model has no sizes yet.
             ShapeError: if the arguments have other shapes.
+            SpaceError: if an action is none of the choices.
         """
         self._check_built()
         network = self.network
@@ -258,6 +259,7 @@ class WorldModel(LightningModule):
                 f"{tuple(actions.shape)}; expected (B, {network.num_observed}) and "
                 f"{('B', 'k', *size)}."
             )
+        network.check_choices(actions)
         state = observations.expand(network.num_members, *observations.shape)  # (E, B, D)
         steps = []
         for action in actions.to(network.lowest.device).unbind(1):

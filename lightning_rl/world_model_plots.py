@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lightning_rl.plotting import PALETTE, NotebookFigure
@@ -60,7 +61,7 @@ def plot_predictions(
             axes.set_ylabel(f"observation {number}")
         axes.set_visible(number < size)
     panels[0].legend(loc="best")
-    panels[0].xaxis.get_major_locator().set_params(integer=True)  # shared by all
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))  # shared by all
     figure.supxlabel("steps ahead")
     return _saved(figure, path)
 
@@ -110,7 +111,7 @@ def plot_horizon_errors(
     axes.plot(ahead, errors.no_change.cpu(), color="grey", linestyle="--", label="nothing moves")
     axes.set(xlabel="steps ahead", ylabel="standard deviations in the data")
     axes.set_yscale("log", nonpositive="clip")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
     return _saved(figure, path)

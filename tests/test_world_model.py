@@ -447,6 +447,16 @@ def test_data_that_are_not_finite_are_refused(tmp_path: Path, name: str) -> None
         trainer(tmp_path).fit(WorldModel(), DataLoader(data, 10))
 
 
+@pytest.mark.parametrize("action", [-2, 2])
+def test_actions_that_are_no_choice_are_refused(tmp_path: Path, action: int) -> None:
+    data = spring(20, action_space=CHOICES)  # -1, 0 and 1
+    data.steps["actions"][3] = action
+    with pytest.raises(SpaceError, match="expected -1 to 1"):
+        trainer(tmp_path).fit(WorldModel(), DataLoader(data, 10))
+    with pytest.raises(SpaceError, match="expected -1 to 1"):
+        built(CHOICES).predict(torch.zeros(1, 2), torch.full((1, 4), action))
+
+
 def test_predictions_from_other_shapes_are_refused() -> None:
     model = built()
     for observations, actions in (((4, 3), (4, 5, 1)), ((4, 2), (4, 5)), ((4, 2), (3, 5, 1))):
