@@ -303,7 +303,8 @@ class SoftActorCriticNetwork(nn.Module):
     """A Gaussian policy and two action values, built when the agent meets its environment.
 
     Args:
-        hidden_sizes: units of each hidden layer, of the policy and of either value alike.
+        hidden_sizes: units of each hidden layer, of the policy and of either value alike. The
+            default is small and quick, for tasks like Pendulum-v1; the paper has (256, 256).
         activation: the layer between the linear ones.
 
     Example:
@@ -315,7 +316,7 @@ class SoftActorCriticNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (256, 256), activation: Callable[[], nn.Module] = relu
+        self, hidden_sizes: Sequence[int] = (64, 64), activation: Callable[[], nn.Module] = relu
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation

@@ -236,10 +236,10 @@ def test_a_resumed_run_is_the_run_that_went_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_it_solves_pendulum_in_5000_env_steps(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_it_solves_pendulum_in_6000_env_steps_by_default(seed: int) -> None:
     agent = SACAgent()
-    run = trainer(5_000)
+    run = trainer(6_000)
     run.seed = seed
     run.fit(agent, "Pendulum-v1")
     assert evaluate(agent, "Pendulum-v1", episodes=100, seed=1000 + seed).mean > -200

