@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -285,14 +284,14 @@ def train_world_model(
     seed: int = 0,
     **trainer_options: Any,
 ) -> WorldModel:
-    """Train a world model on a dataset with the plain `lightning.Trainer`.
+    """Train a world model on a dataset, as the plain `lightning.Trainer` would.
 
     Args:
         dataset: of env steps, such as a `TrajectoryDataset`.
         model: one to go on with. Default: a new one.
         config: `model_epochs` and `batch_size` are used.
         seed: of the weights and of the order of the data; the caller's random numbers stay.
-        **trainer_options: of `lightning.Trainer`; nothing is logged or saved unless they say so.
+        **trainer_options: of `AgentTrainer`; nothing is logged or saved unless they say so.
 
     Example:
         >>> import tempfile
@@ -306,7 +305,7 @@ def train_world_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loader = DataLoader(dataset, config.batch_size, shuffle=True)
-        lightning.Trainer(**options | trainer_options).fit(model, loader, val_dataloaders=[])
+        AgentTrainer(**options | trainer_options).fit(model, loader, val_dataloaders=[])
     return model
 
 
