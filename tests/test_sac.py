@@ -236,12 +236,10 @@ def test_a_resumed_run_is_the_run_that_went_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_solves_pendulum_in_6000_env_steps_with_most_seeds() -> None:
-    means = []
-    for seed in range(3):
-        agent = SACAgent()
-        run = trainer(6_000)
-        run.seed = seed
-        run.fit(agent, "Pendulum-v1")
-        means.append(evaluate(agent, "Pendulum-v1", episodes=100, seed=1000 + seed).mean)
-    assert sorted(means)[1] > -200, means
+@pytest.mark.parametrize("seed", range(5))
+def test_it_solves_pendulum_in_8000_env_steps(seed: int) -> None:
+    agent = SACAgent()
+    run = trainer(8_000)
+    run.seed = seed
+    run.fit(agent, "Pendulum-v1")
+    assert evaluate(agent, "Pendulum-v1", episodes=100, seed=10_000 * (seed + 1)).mean > -200

@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 FOLDER = Path(__file__).resolve().parent
 MAX_SECONDS = 90.0
 MAX_PICTURE_BYTES = 100_000
+PNG = "image/png"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -57,6 +58,9 @@ def tidy(notebook: NotebookNode) -> None:
     notebook.metadata["kernelspec"] = dict(KERNEL)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if PNG in output.get("data", {}):
+                output.data.pop(WIDGET, None)  # the picture stands for it
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
 
 

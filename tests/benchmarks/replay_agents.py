@@ -22,7 +22,7 @@ import torch
 from gymnasium import spaces
 
 NUM_TRANSITIONS, BATCH_SIZE = 1_000_000, 256
-DQN_BUDGET, SAC_BUDGET = 50_000, 6_000  # env steps in which the defaults solve their tasks
+DQN_BUDGET, SAC_BUDGET = 50_000, 8_000  # env steps in which the defaults solve their tasks
 EPISODES, EVALUATION_SEED = 100, 10_000
 
 
