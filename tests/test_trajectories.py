@@ -178,6 +178,7 @@ def test_a_batch_owns_its_memory(dataset: TrajectoryDataset) -> None:
         torch.testing.assert_close(view[[0]]["rewards"], before["rewards"])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loaders_and_subsets_fetch_batches(dataset: TrajectoryDataset, workers: int) -> None:
     half = Subset(dataset, range(0, len(dataset), 2))
