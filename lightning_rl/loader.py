@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,11 +196,23 @@ def evaluate(
         >>> evaluate(agent, "CartPole-v1", episodes=10).returns.shape
         (10,)
     """
-    modes = [(module, module.training) for module in agent.modules()]
-    agent.eval()
-    try:
+    with as_found(agent, seed):
         return play_episodes(agent, make_evaluation_env(env, episodes), episodes, seed)
+
+
+@contextmanager
+def as_found(agent: LightningAgentModule, seed: int) -> Iterator[None]:
+    """Let an agent play in evaluation mode, with random numbers of its own; then put all back."""
+    modes = [(module, module.training) for module in agent.modules()]
+    random_state = agent.generator.get_state()
+    agent.eval()
+    agent.generator.manual_seed(seed)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
     finally:
+        agent.generator.set_state(random_state)
         for module, was_training in modes:  # a part may be frozen in evaluation mode
             module.training = was_training
 

@@ -31,6 +31,7 @@ from lightning_rl.distributions import (
 )
 from lightning_rl.envs import EnvLike, EnvRunner, Episodes, make_evaluation_env, to_env_actions
 from lightning_rl.errors import ConfigError, EnvError, StateError
+from lightning_rl.loader import as_found
 from lightning_rl.metrics import to_array
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
@@ -183,7 +184,7 @@ def record_episode(
         vector_env = make_rendering_env(env)
         try:
             agent.bind_spaces(vector_env.single_observation_space, vector_env.single_action_space)
-            with _as_found(agent, seed):
+            with as_found(agent, seed):
                 return _play(agent, vector_env, seed, deterministic, max_steps, height)
         finally:
             vector_env.close()
@@ -235,23 +236,6 @@ def _make_rendering(name: str | EnvSpec) -> gym.Env:
             f"no environment that draws itself into arrays could be made from {name!r}: {error} "
             "Give the name of a registered environment with the render mode 'rgb_array'."
         ) from error
-
-
-@contextmanager
-def _as_found(agent: LightningAgentModule, seed: int) -> Iterator[None]:
-    """Let an agent play in evaluation mode; then put its mode and random numbers back."""
-    modes = [(module, module.training) for module in agent.modules()]
-    random_state = agent.generator.get_state()
-    agent.eval()
-    agent.generator.manual_seed(seed)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        agent.generator.set_state(random_state)
-        for module, was_training in modes:
-            module.training = was_training
 
 
 def _play(

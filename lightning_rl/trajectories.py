@@ -18,10 +18,11 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import allocate, select, to_tensor, write
 from lightning_rl.envs import EnvLike, to_env_actions
 from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.loader import as_found
 from lightning_rl.metrics import to_array
 from lightning_rl.trajectory_files import TrajectoryFiles, TrajectoryWriter
 from lightning_rl.trajectory_manifest import check_same_spaces
-from lightning_rl.trajectory_recorder import acting, open_recorder
+from lightning_rl.trajectory_recorder import open_recorder
 
 
 class TrajectoryDataset(Dataset[dict[str, Any]]):
@@ -394,6 +395,6 @@ def make_trajectory(
             chosen, _ = agent.act(agent.as_input(inputs), deterministic=deterministic)
             return to_env_actions(to_array(chosen), space)
 
-        with acting(agent, recorder.seed):
+        with as_found(agent, recorder.seed):
             recorder.record(act, num_steps, progress)
     return TrajectoryDataset(directory)

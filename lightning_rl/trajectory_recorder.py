@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import RolloutBuffer, allocate, select
 from lightning_rl.envs import EnvLike, EnvRunner, Step, make_evaluation_env
 from lightning_rl.errors import ConfigError
@@ -174,22 +172,6 @@ def _block_length(env: VectorEnv) -> int:
     """Choose the steps of a block, so that neither its rows nor its bytes are too many."""
     sizes = [part.nbytes for part in _leaves(allocate(env.single_observation_space, env.num_envs))]
     return max(1, min(BLOCK_ROWS // env.num_envs, BLOCK_BYTES // max(1, sum(sizes))))
-
-
-@contextmanager
-def acting(agent: LightningAgentModule, seed: int) -> Iterator[None]:
-    """Put the agent in evaluation mode with random numbers of its own; then take it all back."""
-    modes = [(module, module.training) for module in agent.modules()]
-    state = agent.generator.get_state()
-    agent.eval()
-    agent.generator.manual_seed(seed)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        agent.generator.set_state(state)
-        for module, was_training in modes:  # a part may be frozen in evaluation mode
-            module.training = was_training
 
 
 @contextmanager
