@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import ipywidgets  # type: ignore[import-untyped]
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -54,6 +53,8 @@ class EpisodePlayer:
         env: EnvLike | None = None,
         **options: Any,
     ) -> None:
+        import ipywidgets  # type: ignore[import-untyped]  # slow to import, for notebooks only
+
         if isinstance(record, LightningAgentModule):
             if env is None:
                 raise ConfigError(
