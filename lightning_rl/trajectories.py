@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import Space
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -340,7 +339,6 @@ def make_random_trajectory(
     return TrajectoryDataset(directory)
 
 
-@torch.no_grad()
 def make_trajectory(
     agent: LightningAgentModule,
     env: EnvLike,
