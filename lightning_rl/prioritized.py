@@ -6,6 +6,7 @@ https://arxiv.org/abs/1511.05952.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_rl.errors import ConfigError, ShapeError, StateError
+from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, StateError
 from lightning_rl.replay import ReplayBuffer, to_device
 
 
@@ -161,6 +162,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
         Raises:
             ShapeError: if the shapes differ.
+            NonFiniteError: if an error is NaN or infinite.
         """
         if indices.shape != errors.shape:
             raise ShapeError(
@@ -169,7 +171,13 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             )
         magnitudes = errors.detach().abs().cpu().double().numpy() + 1e-6
         priorities = magnitudes**self.priority_exponent
-        self.max_priority = max(self.max_priority, float(priorities.max()))
+        largest = float(priorities.max())
+        if not math.isfinite(largest):
+            raise NonFiniteError(
+                f"got a TD error of {errors.abs().max()}; expected finite numbers. No priority was "
+                "changed. Try a smaller learning rate."
+            )
+        self.max_priority = max(self.max_priority, largest)
         self.priorities[indices.cpu().numpy()] = priorities
 
     def _set_fresh_priorities(self) -> None:
@@ -210,5 +218,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             )
         super().load_state_dict(state)
         self.max_priority = state["max_priority"]
-        self.priorities[np.arange(self._num_slots)] = state["priorities"]
+        # A folder may have gone on since: what is new there has no priority yet.
+        saved = np.where(state["priorities"] > 0, state["priorities"], self.max_priority)
+        is_valid = self._flat_flags > 0
+        self.priorities[np.arange(self._num_slots)] = np.where(is_valid, saved, 0.0)
         self._fresh = 0

@@ -79,9 +79,8 @@ class ReplayBuffer:
         self.num_rows = math.ceil(capacity / num_envs) + 1  # R = T + 1
         if n_steps >= self.num_rows:
             raise ConfigError(
-                f"capacity={capacity} holds {self.num_rows - 1} steps of {num_envs} "
-                f"sub-environments, too few for n_steps={n_steps}; expected a capacity of at "
-                f"least {n_steps * num_envs}."
+                f"capacity={capacity} is too few for n_steps={n_steps} of {num_envs} "
+                f"sub-environments; expected at least {n_steps * num_envs}."
             )
         self.num_envs, self.n_steps, self.gamma = num_envs, n_steps, gamma
         self.head, self.is_full = 0, False
@@ -95,8 +94,7 @@ class ReplayBuffer:
         self._use(arrays, observation_space)
         self._final: dict[int, dict[int, Any]] = {}  # row -> sub-environment -> last observation
         self._unchecked = 0  # rows added since `check_finite`
-        self.flags[self.flags & HAS_FINAL > 0] = 0  # of a folder whose last run was cut short
-        self._recount()
+        self._close_seam()  # of a folder whose last run was cut short
 
     def _use(self, arrays: Arrays, observation_space: Space) -> None:
         self._arrays = arrays
@@ -112,6 +110,14 @@ class ReplayBuffer:
         self._flat_actions, self._flat_rewards = flat["actions"], flat["rewards"]
         self._flat_flags = flat["flags"]
         self._row_bytes = 2 * sum(a[:1].nbytes for a in self._flat_observations.values())
+
+    def _close_seam(self) -> None:
+        """Forget what a run that was killed has written where this one goes on."""
+        self.flags[self.head :][: 1 if self.is_full else None] = 0
+        if self.folder is not None:  # which does not hold what is kept apart
+            self.flags[self.flags & HAS_FINAL > 0] = 0
+            self._final.clear()
+        self._recount()
 
     def _recount(self) -> None:
         self._num_valid = int(np.count_nonzero(self._flat_flags))
@@ -149,21 +155,20 @@ class ReplayBuffer:
             ConfigError: if there is something to remember.
         """
         if remembered:
-            raise ConfigError(
-                f"act remembers {list(remembered)}; a replay buffer keeps no such fields. Compute "
-                "them in training_step."
-            )
+            names = f"act remembers {list(remembered)}"
+            raise ConfigError(f"{names}, which is not kept; compute them in training_step.")
         row = self.head
         self.actions[row] = actions
         self.rewards[row] = step.rewards
-        flags = VALID + TERMINATED * step.terminated + TRUNCATED * step.truncated
-        self.flags[row] = flags * step.valid  # a reset row has no flags
+        flags = (VALID + TERMINATED * step.terminated + TRUNCATED * step.truncated) * step.valid
         if step.final_observations:
             self._final[row] = copy.deepcopy(step.final_observations)
-            self.flags[row, list(step.final_observations)] |= HAS_FINAL
-        self._num_valid += int(np.count_nonzero(step.valid))
+            flags[list(step.final_observations)] |= HAS_FINAL
         self._advance()
         write(self.observations, self.head, step.observations)
+        # Last, so that what is cut short has left no transition; a reset row has no flags.
+        self.flags[row] = flags
+        self._num_valid += int(np.count_nonzero(step.valid))
 
     def _advance(self) -> None:
         self.head += 1
@@ -252,8 +257,7 @@ class ReplayBuffer:
         if batch_size > self._num_valid:
             raise StateError(
                 f"asked for a batch of {batch_size}, but the buffer holds {self._num_valid} "
-                "transitions; expected at least as many. Fill it first (learning_starts), or take "
-                "a smaller batch_size."
+                "transitions. Fill it first (learning_starts), or take a smaller batch_size."
             )
 
     def _draw(self, count: int, generator: torch.Generator | None) -> NDArray[np.int64]:
@@ -349,16 +353,12 @@ class ReplayBuffer:
         self._check_saved(state, saved)
         for name, array in saved.items():
             self._arrays[name][: len(array)] = array
-        self.head, self.is_full = state["head"], state["is_full"]
-        self._final = state["final"]
+        self.head, self.is_full, self._final = state["head"], state["is_full"], state["final"]
         for name, array in named(self.observations).items():
             if not np.array_equal(array[self.head], state["current"][name]):
                 self.flags[self.head - 1] = 0  # of a later lap, in a folder that has gone on
             array[self.head] = state["current"][name]
-        self.flags[self.head] = 0
-        if not self.is_full:
-            self.flags[self.head :] = 0
-        self._recount()
+        self._close_seam()
 
     def _check_saved(self, state: dict[str, Any], saved: Arrays) -> None:
         folder = None if self.folder is None else str(self.folder.path)

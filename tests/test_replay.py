@@ -333,6 +333,30 @@ def test_overwritten_and_reset_rows_have_no_priority() -> None:
     assert seen == set(held)
 
 
+def test_an_error_that_is_not_finite_spoils_no_priority() -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO)
+    fill(buffer, [[None]] * 9)
+    batch = buffer.sample(2, torch.Generator().manual_seed(0))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(NonFiniteError, match="TD error"):
+            buffer.update_priorities(batch["indices"], torch.tensor([1.0, bad]))
+    assert buffer.priorities.total == 9
+
+
+def test_priorities_fit_a_folder_that_has_gone_on(tmp_path: Path) -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO, directory=tmp_path, priority_exponent=1.0)
+    envs, _ = fill(buffer, [[None], ["truncated"]] * 12)
+    buffer.update_priorities(torch.arange(11), torch.full((11,), 5.0))
+    state = from_plain(to_plain(buffer.state_dict()))
+    for _ in range(6):  # other rows are reset rows now
+        envs.rewards_before = np.zeros(1)
+        buffer.add(np.array([0]), {}, envs.step([None]))
+    again = PrioritizedReplayBuffer(10, 1, BOX, TWO, directory=tmp_path, priority_exponent=1.0)
+    again.load_state_dict(state)
+    assert ((again.priorities.leaves > 0) == (again.flags[:, 0] > 0)).all()
+    assert torch.isfinite(again.sample(5, torch.Generator().manual_seed(0))["weights"]).all()
+
+
 # ---- saving --------------------------------------------------------------------------------------
 
 
@@ -399,6 +423,68 @@ def test_a_folder_whose_run_was_killed_pairs_no_strangers(tmp_path: Path) -> Non
     for batch in again.minibatches(20, 5, torch.Generator().manual_seed(0)):
         for key, first in enumerate(batch["observations"].flatten().tolist()):
             assert batch["next_observations"].flatten()[key].item() == envs.transitions[first][1]
+
+
+def pairs_no_strangers(buffer: ReplayBuffer, *stories: Episodes) -> bool:
+    """Tell whether all that can be drawn happened, and the buffer knows how much that is."""
+    happened = {
+        first: after for envs in stories for first, (_, after, _) in envs.transitions.items()
+    }
+    drawn: dict[float, float] = {}
+    for batch in buffer.minibatches(100, min(8, len(buffer)), torch.Generator().manual_seed(0)):
+        pairs = (batch[name].flatten().tolist() for name in ("observations", "next_observations"))
+        drawn |= dict(zip(*pairs, strict=True))
+    return len(drawn) == len(buffer) and all(happened[one] == two for one, two in drawn.items())
+
+
+@pytest.mark.parametrize("same_step", [False, True])
+@pytest.mark.parametrize(("flushed", "killed"), [(-1, 6), (4, 8), (25, 31), (25, 37), (25, 60)])
+def test_a_killed_runs_folder_is_gone_on_with(
+    tmp_path: Path, flushed: int, killed: int, same_step: bool
+) -> None:
+    """With its checkpoint or without: what was written after it is true, or never drawn."""
+    story: list[list[str | None]] = [[None], ["truncated"], [None], [None], ["terminated"]] * 12
+    killed_run = ReplayBuffer(10, 1, BOX, TWO, directory=tmp_path)
+    envs = Episodes(1, same_step)
+    killed_run.start(envs.array())
+    states, stories = [], [envs]
+    for t, ends in enumerate(story[:killed]):
+        envs.rewards_before = np.zeros(1)
+        killed_run.add(np.array([0]), {}, envs.step(ends))
+        if t == flushed:
+            states = [from_plain(to_plain(killed_run.state_dict()))]
+    for state in [None, *states]:
+        buffer = killed_run if state else ReplayBuffer(10, 1, BOX, TWO, directory=tmp_path)
+        if state:
+            buffer.load_state_dict(state)
+        assert len(buffer) == 0 or pairs_no_strangers(buffer, *stories)
+        later = Episodes(1, same_step)
+        later.count = 1000.0 if state else 2000.0
+        later.observations = [later.fresh()]
+        buffer.start(later.array())
+        for _ in range(4):
+            later.rewards_before = np.zeros(1)
+            buffer.add(np.array([0]), {}, later.step([None]))
+        stories.append(later)
+        assert pairs_no_strangers(buffer, *stories)
+
+
+def test_a_step_that_is_cut_short_leaves_nothing(monkeypatch: Any) -> None:
+    """As by Ctrl-C, between the writing of one array and the next."""
+    buffer = ReplayBuffer(10, 1, BOX, TWO)
+    envs, _ = fill(buffer, [[None]] * 23)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_rl.replay.write", interrupted)
+        envs.rewards_before = np.zeros(1)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.add(np.array([0]), {}, envs.step([None]))
+    assert pairs_no_strangers(buffer, envs)
+    buffer.start(np.full((1, 1), 99, np.float32))
+    assert pairs_no_strangers(buffer, envs)
 
 
 def test_a_folder_that_has_gone_a_lap_further_pairs_no_strangers(tmp_path: Path) -> None:
