@@ -64,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--full", action="store_true", help="train on all 60,000 images")
     parser.add_argument("--data", default="mnist", help="where MNIST's four original files lie")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=10, help="at most so many (default: 10)")
     options = parser.parse_args()
 
     lightning.seed_everything(0)

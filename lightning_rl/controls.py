@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import signal
 import sys
 import threading
@@ -187,13 +188,14 @@ class Controls(Callback):
 
     Example:
         >>> from lightning_rl import AgentTrainer, PPOAgent
+        >>> from lightning_rl.controls import Controls
         >>> controls = Controls(sliders=["learning_rate", "entropy_coef"])
         >>> trainer = AgentTrainer(callbacks=[controls])
         >>> trainer.fit(PPOAgent(), "CartPole-v1")  # doctest: +SKIP
     """
 
     def __init__(self, sliders: Sequence[str] = ()) -> None:
-        self.sliders = tuple(sliders)
+        self.sliders = (sliders,) if isinstance(sliders, str) else tuple(sliders)
         self.widgets: dict[str, Any] = {}  # by name, while a notebook shows them
         self._stop = threading.Event()
         self._pause = threading.Event()
@@ -283,7 +285,9 @@ def _make_slider(name: str, value: float) -> Any:
     common = {"value": value, "description": name, "continuous_update": False}
     common["style"] = {"description_width": "initial"}
     if name == "learning_rate":
-        return ipywidgets.FloatLogSlider(min=-6, max=-1, readout_format=".1e", **common)
+        exponent = math.log10(value)
+        limits = {"min": min(-6.0, exponent), "max": max(-1.0, exponent)}
+        return ipywidgets.FloatLogSlider(readout_format=".1e", **limits, **common)
     low, high, step = SLIDER_RANGES[name]
     limits = {"min": min(low, value), "max": max(high, value), "step": step}
     return ipywidgets.FloatSlider(readout_format=".3f", **limits, **common)
@@ -346,6 +350,7 @@ class BackgroundFit(Callback):
             self._trainer.fit(*self._arguments, **self._options)
         except BaseException as error:  # `wait` raises it in the caller's thread
             self._error = error
+            print(f"The training in the background ended with {type(error).__name__}: {error}")
         finally:
             callbacks.remove(self)
 

@@ -83,7 +83,8 @@ class LiveReturns(Callback):
     diamonds are evaluations. `AgentTrainer` adds one by itself (not with `live=False`). Outside a
     notebook nothing is drawn, unless a file is asked for. Drawing takes at most 5 % of the time, or
     one frame where the run is that short; the last picture stays in the saved notebook. It has a
-    white background of its own, for dark themes, and colours that the colour-blind can tell apart.
+    background of its own, for dark themes: white, unless matplotlib's style is another one. The
+    colour-blind can tell its colours apart.
 
     Give one `LiveReturns` to several trainers to compare their runs in one plot, while they are
     made: runs of one label are seeds, drawn as their mean with a band once they have ended.
@@ -120,7 +121,7 @@ class LiveReturns(Callback):
         if smooth < 1:
             raise ConfigError(f"smooth={smooth}; expected at least 1 episode.")
         self.target, self.path, self.smooth, self.label = target, path, smooth, label
-        self.panels = tuple(panels)
+        self.panels = (panels,) if isinstance(panels, str) else tuple(panels)
         self.runs: list[LiveRun] = []
         self.budget = DrawingBudget()
         self._running: LiveRun | None = None
@@ -167,8 +168,10 @@ class LiveReturns(Callback):
             self.draw()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Leave the picture as it is."""
-        self._running = None
+        """Draw how far the run came: its last frame may be some seconds old."""
+        if self._running is not None:
+            self._running = None
+            self.draw()
 
     # ---- what is drawn -----------------------------------------------------------------------
 
@@ -220,13 +223,18 @@ class LiveReturns(Callback):
         returns, *panels = figure.axes
         evaluations = [point for run in self.runs for point in run.evaluations]
         draw_returns(returns, self._groups(), self.smooth, self.target, evaluations)
+        noted = [points[-1][0] for run in self.runs for points in run.scalars.values()]
+        left, right = returns.get_xlim()  # of the episodes, and there may be none yet
+        limits = min(left, 0.0), max(right, *noted, 0.0)
+        returns.set_xlim(limits, auto=None)
         for axes, name in zip(panels, self.panels, strict=True):
             clear(axes)
             axes.set_title(name, fontsize="small")
-            axes.set_xlim(returns.get_xlim())
+            axes.set_xlim(limits)
             for index, run in enumerate(self.runs):
                 points = np.array(run.scalars.get(name, []), dtype=np.float64).reshape(-1, 2)
-                axes.plot(*outline(*points.T), color=PALETTE[index % len(PALETTE)], linewidth=1)
+                color = PALETTE[index % len(PALETTE)]
+                axes.plot(*outline(*points.T), ".-", color=color, linewidth=1, markersize=2)
 
     def _show(self, picture: bytes) -> None:
         """Show a PNG in this cell's output, or exchange the one that is there.
@@ -258,10 +266,10 @@ def _pixels(num_panels: int) -> tuple[int, int]:
 def _make_figure(num_panels: int) -> NotebookFigure:
     """Make a figure of fixed size, without pyplot, whose layout costs nothing per frame."""
     width, height = _pixels(num_panels)
-    figure = NotebookFigure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    figure = NotebookFigure(figsize=(width / DPI, height / DPI), dpi=DPI)
     unit = RETURNS_HEIGHT / height
     bottom = 1 - unit
-    figure.add_axes((0.09, bottom + 0.13 * unit, 0.89, 0.84 * unit))
+    figure.add_axes((0.12, bottom + 0.13 * unit, 0.85, 0.81 * unit))
     share = 0.97 / max(num_panels, 1)  # of the width
     for index in range(num_panels):
         left = 0.075 + index * share

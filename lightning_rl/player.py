@@ -6,6 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -114,6 +116,7 @@ class EpisodePicture:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=100)
         self.base = Image.open(picture).convert("RGB")
+        self.ink = to_hex(rcParams["text.color"])  # black, unless the user chose a dark style
 
     def _layout_policy(self, axes: Any) -> None:
         record = self.record
@@ -144,12 +147,12 @@ class EpisodePicture:
         if index < len(record):
             action = f"action {np.array2string(record.actions[index], precision=2)}"
         caption = f"env step {index}: {action}, return so far {record.returns_so_far[index]:.1f}"
-        brush.text((5, 12), caption, fill=PALETTE[6], font=ImageFont.load_default(13))
+        brush.text((5, 12), caption, fill=self.ink, font=ImageFont.load_default(13))
         if self.heights is not None:
             self._paint_policy(brush, index)
         for axes in self.curves:
             ends = [self._pixel(axes, index, y) for y in axes.get_ylim()]
-            brush.line(ends, fill=PALETTE[6])
+            brush.line(ends, fill=self.ink)
         return picture
 
     def _paint_policy(self, brush: ImageDraw.ImageDraw, index: int) -> None:
@@ -165,7 +168,7 @@ class EpisodePicture:
             if record.stds is not None:
                 reach = record.stds[index, place]
                 ends = [self._pixel(self.policy, place, height + r) for r in (-reach, reach)]
-                brush.line(ends, fill=PALETTE[6], width=2)
+                brush.line(ends, fill=self.ink, width=2)
 
     def _pixel(self, axes: Any, x: float, y: float) -> tuple[int, int]:
         right, up = axes.transData.transform((x, y))

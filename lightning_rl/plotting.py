@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import StateError
 from lightning_rl.history import EpisodeHistory
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart. Pictures have a white
-# background of their own, so that they can be read in a dark theme too.
+# Okabe and Ito's palette, which colour-blind readers can tell apart. Pictures have a background of
+# their own, so that they can be read in a dark theme too: white, or that of matplotlib's style.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CURVE_POINTS = 400
 COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
@@ -123,7 +124,7 @@ def draw_returns(
             _draw_seeds(axes, histories, smooth, color, name)
     if evaluations:
         steps, means = zip(*evaluations, strict=True)
-        axes.plot(steps, means, "D", color=PALETTE[-1], markersize=4, label="evaluation")
+        axes.plot(steps, means, "D", color=rcParams["text.color"], ms=4, label="evaluation")
     if target is not None:
         axes.axhline(target, color="grey", linestyle="--", linewidth=1, label=f"target {target:g}")
         axes.autoscale_view()  # a line within the old limits would be left without a margin

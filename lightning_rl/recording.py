@@ -35,6 +35,7 @@ from lightning_rl.loader import as_found
 from lightning_rl.metrics import to_array
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
+SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for less
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +109,20 @@ class EpisodeRecord:
                 which needs the library imageio-ffmpeg.
 
         Raises:
-            ConfigError: for another ending, or if imageio-ffmpeg is not installed.
+            ConfigError: for another ending, a folder that does not exist, or if imageio-ffmpeg is
+                not installed.
         """
         path = Path(path)
+        if not path.parent.is_dir():  # ffmpeg would only say so on stderr
+            raise ConfigError(
+                f"{path} can't be written: there is no folder {path.parent}; make it."
+            )
         if path.suffix == ".mp4":
             self._save_mp4(path)
         elif path.suffix in (".gif", ".png"):
             first, *others = (Image.fromarray(frame) for frame in self.frames)
-            first.save(path, save_all=True, append_images=others, duration=1000 / self.fps, loop=0)
+            duration = max(1000 / self.fps, SHORTEST_FRAME_MS)
+            first.save(path, save_all=True, append_images=others, duration=duration, loop=0)
         else:
             raise ConfigError(f"{path.name} can't be written; expected .gif, .png or .mp4.")
 
@@ -127,11 +134,10 @@ class EpisodeRecord:
                 f"{path.name} needs the library imageio-ffmpeg, which is not installed; install it "
                 "with `pip install imageio-ffmpeg`, or save a .gif or .png."
             ) from error
-        height, width = self.frames.shape[1:3]
-        # The codec wants even sizes: other frames are scaled to the next one.
+        height, width = (size // 2 * 2 for size in self.frames.shape[1:3])  # as the codec wants
         writer = ffmpeg.write_frames(str(path), (width, height), fps=self.fps, macro_block_size=2)
         writer.send(None)
-        for frame in self.frames:
+        for frame in self.frames[:, :height, :width]:
             writer.send(np.ascontiguousarray(frame))
         writer.close()
 

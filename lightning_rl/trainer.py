@@ -31,7 +31,7 @@ class AgentTrainer(Trainer):
     that is not an agent it is `lightning.Trainer`. A Lightning batch is one iteration of the agent
     and an epoch the smallest number of iterations with 10,000 rows, so checkpoints are written
     once an epoch; every logger's x-axis is in env steps. In a notebook the interrupt button ends
-    an agent's training after the iteration, as if it had finished, and Lightning's notices are
+    a training after the iteration or batch, as if it had finished, and Lightning's notices are
     left out.
 
     Args:
@@ -128,9 +128,10 @@ class AgentTrainer(Trainer):
             StateError: if an agent is given no environment.
         """
         if not isinstance(model, LightningAgentModule):
-            super().fit(
-                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
-            )
+            with graceful_interrupt(self):
+                super().fit(
+                    model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
+                )
             return
         if train_dataloaders is None and datamodule is None:
             raise StateError(

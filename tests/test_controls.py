@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_rl import AgentTrainer, DQNAgent, PPOAgent, PPOConfig
 from lightning_rl.controls import (
@@ -221,6 +222,16 @@ def test_a_sliders_range_holds_the_agents_own_value(notebook: list[Any]) -> None
     assert slider.value == 0.7
 
 
+@pytest.mark.parametrize("rate", [1e-8, 0.5])
+def test_a_learning_rates_slider_holds_the_agents_own_value(
+    notebook: list[Any], rate: float
+) -> None:
+    config = PPOConfig(rollout_steps=128, batch_size=128, learning_rate=rate)
+    fit(PPOAgent(config=config), Controls(sliders="learning_rate"))
+    (slider,) = notebook[0].children[1:]
+    assert slider.value == pytest.approx(rate)
+
+
 def test_the_buttons_are_switched_off_when_training_fails(notebook: list[Any]) -> None:
     def fail(agent: Any) -> None:
         raise LightningRLError("on purpose")
@@ -240,6 +251,14 @@ def test_an_interrupt_ends_the_training_well(notebook: list[Any]) -> None:
     assert interrupt.begun == 3
     assert trainer.state.finished
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_ends_the_training_of_any_module_well(notebook: list[Any]) -> None:
+    interrupt = AtIteration(3, lambda module: signal.raise_signal(signal.SIGINT))
+    trainer = make_trainer(interrupt)
+    trainer.fit(BoringModel())
+    assert interrupt.begun == 3
+    assert trainer.state.finished
 
 
 def test_an_interrupt_ends_a_pause(notebook: list[Any]) -> None:
@@ -332,7 +351,9 @@ def test_waiting_is_limited_and_says_whether_the_end_has_come() -> None:
     assert handle.wait()
 
 
-def test_an_error_in_the_background_is_raised_by_wait() -> None:
+def test_an_error_in_the_background_is_said_and_raised_by_wait(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def fail(agent: Any) -> None:
         raise LightningRLError("on purpose")
 
@@ -341,3 +362,4 @@ def test_an_error_in_the_background_is_raised_by_wait() -> None:
     )
     with pytest.raises(LightningRLError, match="on purpose"):
         handle.wait()
+    assert "LightningRLError: on purpose" in capsys.readouterr().out

@@ -16,13 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 
-from lightning_rl import AgentTrainer, EnvStepProgressBar, PPOAgent, PPOConfig
+from lightning_rl import AgentTrainer, EnvStepProgressBar, EpisodeHistory, PPOAgent, PPOConfig
 from lightning_rl import live as live_module
 from lightning_rl.controls import Controls
 from lightning_rl.envs import make_vector_env
 from lightning_rl.errors import ConfigError
 from lightning_rl.live import DRAWING_SHARE, DrawingBudget, LiveReturns, reward_threshold
+from lightning_rl.plotting import draw_returns
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
@@ -259,6 +263,56 @@ def test_panels_hold_what_was_logged_against_env_steps(tmp_path: Path) -> None:
     drawn = axes_of(live)[1].get_lines()[0].get_ydata()
     assert drawn.tolist() == list(values)
     assert axes_of(live)[2].get_title() == "episode_length"
+
+
+def test_a_panel_is_seen_before_any_episode_has_ended(tmp_path: Path) -> None:
+    live = LiveReturns(panels="entropy", path=str(tmp_path / "returns.png"))
+    fit(live, steps=8, num_envs=8, log_every_n_steps=1)
+    returns, panel = axes_of(live)
+    (env_step,) = panel.get_lines()[0].get_xdata()
+    assert [line.get_label() for line in returns.get_lines()] == ["target 475"]
+    assert panel.get_xlim() == returns.get_xlim()
+    assert panel.get_xlim()[0] <= 0.0 < env_step <= panel.get_xlim()[1]
+
+
+def test_a_run_that_fails_leaves_its_returns_on_the_picture(tmp_path: Path) -> None:
+    class Failing(PPOAgent):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if len(self.episodes):
+                raise ConfigError("on purpose")
+            return super().training_step(batch, batch_idx)
+
+    trainer = AgentTrainer(
+        callbacks=[LiveReturns(path=str(tmp_path / "returns.png"))], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="on purpose"):
+        trainer.fit(Failing(config=SMALL), "CartPole-v1")
+    assert (tmp_path / "returns.png").is_file()
+
+
+@pytest.mark.parametrize("largest", [500.0, -1600.0, 99_999.0, 5e7])
+def test_every_number_and_label_is_inside_the_picture(largest: float) -> None:
+    figure = live_module._make_figure(num_panels=0)
+    history = EpisodeHistory()
+    for env_step, value in ((10, 0.0), (4000, largest)):
+        history.append(env_step=env_step, episode_return=value, episode_length=10)
+    draw_returns(figure.axes[0], {"": [history]}, target=largest)
+    FigureCanvasAgg(figure).draw()
+    box = figure.get_tightbbox().padded(-0.02)  # inches; matplotlib's own slack
+    assert figure.bbox_inches.x0 <= box.x0
+    assert figure.bbox_inches.y0 <= box.y0
+    assert box.x1 <= figure.bbox_inches.x1
+    assert box.y1 <= figure.bbox_inches.y1
+
+
+def test_a_dark_style_is_followed_throughout() -> None:
+    with style.context("dark_background"):
+        figure = live_module._make_figure(num_panels=1)
+        draw_returns(figure.axes[0], {}, evaluations=[(10.0, 5.0)])
+    texts = {figure.axes[0].xaxis.label.get_color(), figure.axes[0].get_lines()[0].get_color()}
+    assert {to_hex(color) for color in texts} == {"#ffffff"}
+    assert to_hex(figure.get_facecolor()) == "#000000"
 
 
 def test_a_panel_that_is_not_logged_is_refused(tmp_path: Path) -> None:

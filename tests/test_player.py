@@ -6,6 +6,7 @@ import builtins
 import copy
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -241,6 +242,22 @@ def test_moving_pictures_hold_every_frame_at_the_right_speed(
     assert [int(frame[0, 0, 0]) for frame in frames] == [0, 10, 20, 30, 40, 50]
 
 
+def test_a_gif_is_never_so_fast_that_browsers_slow_it_down(
+    painted: EpisodeRecord, tmp_path: Path
+) -> None:
+    replace(painted, fps=125).save(tmp_path / "episode.gif")
+    with Image.open(tmp_path / "episode.gif") as picture:
+        assert picture.info["duration"] == 20
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "mp4"])
+def test_a_folder_that_does_not_exist_is_named(
+    painted: EpisodeRecord, tmp_path: Path, ending: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"there is no folder .*nowhere"):
+        painted.save(tmp_path / "nowhere" / f"episode.{ending}")
+
+
 def test_an_mp4_needs_a_library_and_says_which(
     painted: EpisodeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,10 +269,12 @@ def test_an_mp4_needs_a_library_and_says_which(
 
 
 def test_an_mp4_is_written_where_the_library_is_installed(
-    painted: EpisodeRecord, tmp_path: Path
+    painted: EpisodeRecord, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    painted.save(tmp_path / "episode.mp4")
+    odd = replace(painted, frames=painted.frames[:, 1:, 1:])  # the codec wants even sizes
+    odd.save(tmp_path / "episode.mp4")
+    assert caplog.messages == []
     frames, seconds = ffmpeg.count_frames_and_secs(str(tmp_path / "episode.mp4"))
     assert frames == 6
     assert seconds == pytest.approx(0.3, abs=0.05)
