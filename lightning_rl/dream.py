@@ -31,6 +31,7 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
 from lightning_rl.envs import EnvLike
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.metrics import to_array
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory, make_trajectory
 from lightning_rl.world_model import WorldModel, find_spaces
@@ -181,12 +182,12 @@ class DreamEnv(VectorEnv):
         size = (self.num_envs, network.num_observed + 1)
         noise = torch.from_numpy(self.np_random.standard_normal(size, np.float32)).to(before)
         following = before + own.change + own.change_std * noise[:, :-1]
-        rewards = (own.reward + own.reward_std * noise[:, -1]).cpu().numpy().astype(np.float64)
+        rewards = to_array(own.reward + own.reward_std * noise[:, -1]).astype(np.float64)
         if self.disagreement_penalty:
             apart = network.disagreement(network.outcome(outputs).change)
-            rewards -= self.disagreement_penalty * apart.cpu().numpy()
-        terminated = (own.terminated > 0).cpu().numpy()
-        observations = following.cpu().numpy().astype(space.dtype, copy=False)
+            rewards -= self.disagreement_penalty * to_array(apart)
+        terminated = to_array(own.terminated > 0)
+        observations = to_array(following).astype(space.dtype, copy=False)
         if self.known_range is not None:
             low, high = self._known
             unknown = ((observations < low) | (observations > high)).any(-1) & ~terminated
@@ -197,7 +198,7 @@ class DreamEnv(VectorEnv):
 
     def _bounds(self) -> tuple[Array, Array]:
         """Give the bounds (D,) within which a dream goes on."""
-        lowest, highest = self.network.lowest.cpu().numpy(), self.network.highest.cpu().numpy()
+        lowest, highest = to_array(self.network.lowest), to_array(self.network.highest)
         reach = (highest - lowest) / 2 * (self.known_range or np.inf)
         reach[lowest == highest] = np.inf  # a number that never varied has no range
         middle = (highest + lowest) / 2

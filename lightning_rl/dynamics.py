@@ -12,7 +12,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from lightning_rl.errors import NonFiniteError, ShapeError, SpaceError
+from lightning_rl.errors import NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.normalization import RunningMoments
 
 LOG_VARIANCE_RANGE = (-10.0, 1.0)  # of normalised targets: no member is surer or less sure
@@ -103,6 +103,7 @@ class EnsembleNetwork(nn.Module):
         Raises:
             NonFiniteError: if there is a NaN or infinite number in the data.
             SpaceError: if an action is none of the choices.
+            StateError: if there are no data.
         """
         inputs, targets = (
             RunningMoments(like.shape) for like in (self.input_mean, self.target_mean)
@@ -117,6 +118,8 @@ class EnsembleNetwork(nn.Module):
             lowest.append(seen.amin(0))
             highest.append(seen.amax(0))
             rewards.append(rows["rewards"].amin())
+        if not rewards:
+            raise StateError("the training data hold no step; expected at least one. Collect some.")
         self._set_moments("input", inputs)
         self._set_moments("target", targets)
         self.lowest.copy_(torch.stack(lowest).amin(0))

@@ -88,6 +88,7 @@ class WorldModel(LightningModule):
 
     Attributes:
         network: the `EnsembleNetwork`, None until the spaces are known.
+        learning_rate: the config's, unless Lightning's `Tuner` has found another.
 
     Raises:
         SpaceError: for other spaces.
@@ -116,6 +117,7 @@ class WorldModel(LightningModule):
             config = WorldModelConfig(**config)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
+        self.learning_rate = config.learning_rate
         self.network: Any = None
         self.metrics = IterationMetrics()
         self._random_state: Tensor | None = None  # kept from loading until training goes on
@@ -143,22 +145,34 @@ class WorldModel(LightningModule):
     def setup(self, stage: str) -> None:
         """Take the sizes and the statistics from the training data. Overriding needs `super()`."""
         if stage != "fit":
-            self._check_built()
-            return
-        self.trainer.fit_loop.setup_data()
-        loader: Any = self.trainer.train_dataloader
-        dataset: Any = getattr(loader, "dataset", None)
-        found = find_spaces(dataset)
-        if found is not None:
-            self.build(*found)
+            return  # a checkpoint may bring the sizes after this
+        loader = self._build_for_data()
+        dataset = getattr(loader, "dataset", None)
         self._check_built()
         if dataset is not None and not isinstance(dataset, IterableDataset):
-            # In order, so that no random number is drawn.
+            # In order, so that no random number is drawn; a loader without batches joins no items.
+            collate = None if loader.batch_sampler is None else loader.collate_fn
             generator = torch.Generator()
-            loader = DataLoader(
-                dataset, STATISTICS_ROWS, collate_fn=loader.collate_fn, generator=generator
-            )
+            loader = DataLoader(dataset, STATISTICS_ROWS, collate_fn=collate, generator=generator)
         self.network.measure(loader)
+
+    def _build_for_data(self) -> Any:
+        """Make the members for the training data's spaces, if it has any; give its loader."""
+        self.trainer.fit_loop.setup_data()
+        loader: Any = self.trainer.train_dataloader
+        found = find_spaces(getattr(loader, "dataset", None))
+        if found is not None:
+            self.build(*found)
+        return loader
+
+    def configure_model(self) -> None:
+        """Make the members where they are wanted before `setup`: by callbacks that copy them."""
+        try:
+            is_fitting = self.trainer.training
+        except RuntimeError:  # without a trainer: a checkpoint is being loaded
+            return
+        if is_fitting and self.network is None:
+            self._build_for_data()
 
     def _check_built(self) -> None:
         if self.network is None:
@@ -179,6 +193,7 @@ class WorldModel(LightningModule):
         Returns:
             `loss`; `error`, the mean squared error of y; `termination_loss`, the last term.
         """
+        self._check_built()
         network = self.network
         rows = network.rows(batch)
         inputs = network.normalized(rows["observations"], rows["actions"])
@@ -225,7 +240,7 @@ class WorldModel(LightningModule):
         config = self.config
         fused = "mixed" not in str(self.trainer.precision)  # Lightning can't clip it there
         optimizer = Adam(
-            self.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=fused
+            self.parameters(), self.learning_rate, weight_decay=config.weight_decay, fused=fused
         )
         steps = self.trainer.estimated_stepping_batches
         if not config.anneal_learning_rate or not 0 < steps < math.inf:
@@ -269,6 +284,16 @@ class WorldModel(LightningModule):
             steps.append((state, outcome.reward, outcome.terminated.sigmoid()))
         found, rewards, terminated = (torch.stack(part, dim=2) for part in zip(*steps, strict=True))
         return Prediction(found, rewards, terminated, found.mean(0), network.disagreement(found))
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Prediction:
+        """Roll ahead, as `predict` does."""
+        return self.predict(observations, actions)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Prediction:
+        """Predict windows (B, k, ...), open loop; single steps (B, ...) are windows of one."""
+        if batch["rewards"].ndim == 1:
+            batch = {name: values.unsqueeze(1) for name, values in batch.items()}
+        return predict_windows(self, batch)
 
     # ---- checkpoints -------------------------------------------------------------------------
 
@@ -350,8 +375,20 @@ def predict_windows(model: WorldModel, windows: dict[str, Tensor]) -> Prediction
 
 
 def find_spaces(dataset: Any) -> tuple[Space, Space] | None:
-    """Look for a dataset's spaces, within a `Subset` or the first of a `ConcatDataset` too."""
-    while dataset is not None and not hasattr(dataset, "observation_space"):
-        inner = getattr(dataset, "datasets", [None])[0]
-        dataset = getattr(dataset, "dataset", inner)
-    return None if dataset is None else (dataset.observation_space, dataset.action_space)
+    """Look for a dataset's spaces, within a `Subset` or the parts of a `ConcatDataset` too.
+
+    Raises:
+        SpaceError: if its parts are of several environments.
+    """
+    if dataset is None:
+        return None
+    if hasattr(dataset, "observation_space"):
+        return dataset.observation_space, dataset.action_space
+    parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    found = [spaces for part in parts if (spaces := find_spaces(part)) is not None]
+    if any(spaces != found[0] for spaces in found):
+        raise SpaceError(
+            f"the dataset joins steps of several environments: {found}; expected one's. Train a "
+            "world model on each."
+        )
+    return found[0] if found else None

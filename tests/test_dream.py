@@ -112,6 +112,13 @@ def test_what_it_returns_is_in_its_spaces() -> None:
             assert infos == {}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_of_another_precision_dreams_too(dtype: torch.dtype) -> None:
+    env = DreamEnv(counter().to(dtype), STARTS, 2, horizon=3, known_range=1, disagreement_penalty=1)
+    for observations, *_ in play(env, 5):
+        assert env.observation_space.contains(observations)
+
+
 def test_what_it_returned_is_not_written_to_again() -> None:
     env = noisy()
     first, _ = env.reset(seed=0)

@@ -12,9 +12,21 @@ import torch
 from gymnasium import Space, spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+)
+from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, random_split
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    random_split,
+)
 
 from lightning_rl.dynamics import EnsembleLinear, EnsembleNetwork
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
@@ -294,7 +306,52 @@ def test_callbacks_loggers_and_clipping_work_as_for_any_module(tmp_path: Path) -
     assert run.test(best, DataLoader(spring(9), 64), verbose=False)[0]["test_loss"] < 10
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_a_checkpoint_needs_no_model_built_before(tmp_path: Path) -> None:
+    """As for any module: a fresh one and `ckpt_path` are enough to validate, test and predict."""
+    path, run = tmp_path / "model.ckpt", trainer(tmp_path, 1)
+    model = WorldModel()
+    run.fit(model, DataLoader(spring(100), 32))
+    run.save_checkpoint(path)
+    loader = DataLoader(spring(64, 1), 64)
+    for name in ("validate", "test"):
+        here, there = (
+            getattr(trainer(tmp_path), name)(m, loader, ckpt_path=c, verbose=False)
+            for m, c in ((model, None), (WorldModel(), path))
+        )
+        assert here == there
+    predicted = trainer(tmp_path).predict(WorldModel(), loader, ckpt_path=path)
+    assert predicted[0].mean.shape == (64, 1, 2)
+
+
+def test_the_trainer_predicts_windows_as_predict_does(tmp_path: Path) -> None:
+    windows = spring(6, window=5)
+    model = built()
+    (found,) = trainer(tmp_path).predict(model, DataLoader(windows, 6))
+    expected = model(windows.steps["observations"][:, 0], windows.steps["actions"])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback")
+def test_averaged_weights_are_saved(tmp_path: Path) -> None:
+    """The callback copies the model before `setup`; an empty copy would be saved as the model."""
+    saver = ModelCheckpoint(tmp_path)
+    options = {"enable_checkpointing": True, "callbacks": [EMAWeightAveraging(decay=0.5), saver]}
+    model = WorldModel()
+    trainer(tmp_path, **options).fit(model, DataLoader(spring(100), 32))
+    loaded = WorldModel.load_from_checkpoint(saver.best_model_path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_the_tuner_finds_a_learning_rate(tmp_path: Path) -> None:
+    model, run, loader = WorldModel(), trainer(tmp_path, 1), DataLoader(spring(1000), 32)
+    found = Tuner(run).lr_find(model, loader, num_training=20, early_stop_threshold=None)
+    assert model.learning_rate == found.suggestion() != WorldModelConfig().learning_rate
+    run.fit(model, loader)
+    assert run.lr_scheduler_configs[0].scheduler.base_lrs == [model.learning_rate]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
 def test_other_precisions_work(tmp_path: Path, precision: Any) -> None:
     model = WorldModel()
     trainer(tmp_path, fast_dev_run=2, precision=precision).fit(model, DataLoader(spring(100), 32))
@@ -320,6 +377,17 @@ def test_spaces_are_found_in_parts_of_a_dataset(tmp_path: Path) -> None:
     part, _ = random_split(spring(100), [80, 20])
     model = fitted(tmp_path, ConcatDataset([part, spring(50)]))
     assert (model.observation_space, model.action_space) == (OBSERVATIONS, FORCES)
+
+
+def test_loaders_without_batches_work(tmp_path: Path) -> None:
+    data = spring(100)
+    sampler = BatchSampler(RandomSampler(data), 10, drop_last=False)
+
+    for options in ({}, {"sampler": sampler}):
+        loader = DataLoader(data, batch_size=None, **options)
+        model = WorldModel()
+        trainer(tmp_path, 1, limit_train_batches=2).fit(model, loader)
+        assert torch.equal(model.network.lowest, fitted(tmp_path, data).network.lowest)
 
 
 def test_measuring_the_data_draws_no_random_number(tmp_path: Path) -> None:
@@ -397,6 +465,18 @@ def test_spaces_it_cannot_learn_are_refused(observation_space: Space, action_spa
 def test_another_environments_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="Make a new world model"):
         trainer(tmp_path).fit(built(CHOICES), DataLoader(spring(10, action_space=FORCES)))
+
+
+def test_several_environments_data_are_refused(tmp_path: Path) -> None:
+    joined = ConcatDataset([spring(10), spring(10, action_space=CHOICES)])
+    with pytest.raises(SpaceError, match="several environments"):
+        trainer(tmp_path).fit(WorldModel(), DataLoader(joined, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Total length of")
+def test_no_data_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="hold no step"):
+        trainer(tmp_path).fit(WorldModel(), DataLoader(spring(0), 4))
 
 
 def test_data_without_spaces_are_refused_unless_the_model_has_them(tmp_path: Path) -> None:
