@@ -149,7 +149,9 @@ class DreamEnv(VectorEnv):
         """
         if self._ended is None:
             raise StateError("the dream has not begun; call reset() before step().")
-        actions = np.asarray(actions)
+        actions, dtype = np.asarray(actions), self.action_space.dtype
+        if dtype is not None and np.can_cast(actions.dtype, dtype, "same_kind"):
+            actions = actions.astype(dtype)  # a list's floats have twice the digits
         if not self.action_space.contains(actions):
             raise SpaceError(
                 f"got actions {actions!r}; expected {self.num_envs} of {self.single_action_space}."
@@ -159,11 +161,9 @@ class DreamEnv(VectorEnv):
         self._elapsed += 1
         truncated = self._elapsed >= self.horizon
         if reset_rows.any():
-            count = int(reset_rows.sum())
+            count, num_members = int(reset_rows.sum()), self.network.num_members
             observations[reset_rows] = self._draw_starts(count)
-            self._members[reset_rows] = self.np_random.integers(
-                self.network.num_members, size=count
-            )
+            self._members[reset_rows] = self.np_random.integers(num_members, size=count)
             self._elapsed[reset_rows] = 0
             for values in (rewards, terminated, truncated):
                 values[reset_rows] = 0

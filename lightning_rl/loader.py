@@ -23,9 +23,10 @@ from lightning_rl.envs import (
     make_vector_env,
     to_env_actions,
 )
-from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, StateError
 from lightning_rl.metrics import to_array
 
+MAX_EPISODE_STEPS = 1_000_000  # an episode of an evaluation that is longer has no end
 EPOCH_ROWS = 10_000  # an epoch is at least this many rows: its bookkeeping costs under 2 %
 
 
@@ -187,6 +188,7 @@ def evaluate(
 
     Raises:
         ConfigError: if `episodes` is below 1.
+        EnvError: if an episode goes on for more than a million env steps.
         StateError: if the agent was never trained, loaded or bound to an environment.
 
     Example:
@@ -228,6 +230,9 @@ def play_episodes(
 
     Every sub-environment plays its share of whole episodes: taking the first that end, whichever
     they are, would favour short ones.
+
+    Raises:
+        EnvError: if an episode goes on for more than a million env steps.
     """
     if episodes < 1:
         raise ConfigError(f"episodes={episodes}; expected at least 1.")
@@ -249,6 +254,11 @@ def play_episodes(
         write(inputs, slice(None), agent.prepare(runner.observations))
         actions, _ = agent.act(agent.as_input(inputs), deterministic=True)
         runner.step(to_env_actions(to_array(actions), env.single_action_space))
+        if runner.lengths.max() > MAX_EPISODE_STEPS:
+            raise EnvError(
+                f"an evaluation episode did not end within {MAX_EPISODE_STEPS:,} env steps; "
+                "expected one that ends. Limit it with gymnasium.wrappers.TimeLimit."
+            )
         while finished:
             ended = finished.pop()
             counts = played[ended.env_indices] < share[ended.env_indices]

@@ -268,11 +268,12 @@ class WorldModel(LightningModule):
         size: tuple[int, ...] = () if network.num_choices else self.action_space.shape or ()
         observations = observations.to(network.lowest)
         expected = (len(observations), *actions.shape[1:2], *size)
-        if observations.shape[1:] != (network.num_observed,) or actions.shape != expected:
+        fits = observations.shape[1:] == (network.num_observed,) and actions.shape == expected
+        if not fits or actions.ndim < 2 or actions.shape[1] == 0:
             raise ShapeError(
                 f"got observations {tuple(observations.shape)} and actions "
                 f"{tuple(actions.shape)}; expected (B, {network.num_observed}) and "
-                f"{('B', 'k', *size)}."
+                f"{('B', 'k', *size)}, k ≥ 1."
             )
         network.check_choices(actions)
         state = observations.expand(network.num_members, *observations.shape)  # (E, B, D)

@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 
 from lightning_rl import AgentTrainer, DQNAgent, DQNConfig, EnvDataLoader, evaluate
@@ -31,7 +32,7 @@ SMALL = DQNConfig(
 )  # fmt: skip
 
 
-def trainer(max_env_steps: int, **options: Any) -> AgentTrainer:
+def trainer(max_env_steps: int | None, **options: Any) -> AgentTrainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return AgentTrainer(
         max_env_steps=max_env_steps, seed=0, accelerator="cpu",
@@ -119,6 +120,19 @@ def test_epsilon_falls_linearly_and_greedy_acting_ignores_it() -> None:
     assert len(actions.unique()) == 1
     assert not remembered
     assert agent.act(torch.zeros(500, 4))[0].unique().tolist() == [0, 1]
+
+
+def test_epsilon_falls_by_the_clock_where_time_is_the_budget(monkeypatch: Any) -> None:
+    class StopSoon(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 2
+
+    for name in ("time_elapsed", "time_remaining"):
+        monkeypatch.setattr(Timer, name, lambda *_: 300.0)
+    agent = DQNAgent(QNetwork((16,)), SMALL)
+    options = {"max_env_steps": None, "max_time": {"minutes": 10}, "callbacks": [StopSoon()]}
+    trainer(**options).fit(agent, "CartPole-v1")
+    assert agent.epsilon == 0.75
 
 
 # ---- an iteration --------------------------------------------------------------------------------

@@ -112,6 +112,24 @@ def test_what_it_returns_is_in_its_spaces() -> None:
             assert infos == {}
 
 
+def test_actions_may_be_lists_and_of_other_digits() -> None:
+    """As Gymnasium's own vector environments take them."""
+    model = WorldModel(WorldModelConfig(1, (4,)), OBSERVATIONS, spaces.Box(-1, 1, (1,)))
+    model.network.lowest.fill_(-20.0)
+    model.network.highest.fill_(20.0)
+    seen = []
+    for actions in ([[0.5], [-1]], np.array([[0.5], [-1]]), np.array([[0.5], [-1]], np.float32)):
+        env = DreamEnv(model, STARTS, 2)
+        env.reset(seed=0)
+        seen.append(env.step(actions)[0])
+    assert (seen[0] == seen[1]).all()
+    assert (seen[0] == seen[2]).all()
+    choosing = noisy(num_envs=2)
+    choosing.reset(seed=0)
+    with pytest.raises(SpaceError, match="expected 2 of Discrete"):
+        choosing.step([0.5, 0.5])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_model_of_another_precision_dreams_too(dtype: torch.dtype) -> None:
     env = DreamEnv(counter().to(dtype), STARTS, 2, horizon=3, known_range=1, disagreement_penalty=1)

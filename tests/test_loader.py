@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
 from torch import nn
 
 from lightning_rl.agents.ppo import PPOAgent, PPOConfig
-from lightning_rl.errors import ConfigError, NonFiniteError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
 from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader, EvaluationResult, evaluate
 
 
@@ -279,6 +281,15 @@ def test_statistics_that_were_learned_are_used() -> None:
 
 
 # ---- evaluate: loud errors -----------------------------------------------------------------------
+
+
+def test_an_episode_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_rl.loader.MAX_EPISODE_STEPS", 100)
+    agent = PPOAgent()
+    EnvDataLoader(agent, "Pendulum-v1")
+    with pytest.raises(EnvError, match=r"did not end within 100 env steps.*TimeLimit"):
+        evaluate(agent, PendulumEnv, episodes=2)
+    assert len(evaluate(agent, lambda: TimeLimit(PendulumEnv(), 100), episodes=2).returns) == 2
 
 
 def test_agent_without_a_network_can_not_be_evaluated() -> None:

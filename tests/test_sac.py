@@ -188,6 +188,10 @@ def test_bad_input_is_named() -> None:
     box = spaces.Box(-1, 1, (2,))
     with pytest.raises(SpaceError, match="finite bounds"):
         agent.bind_spaces(box, spaces.Box(-np.inf, np.inf, (2,)))
+    largest = float(np.finfo(np.float32).max)
+    for low, high in ((1, 1), (-largest, largest)):
+        with pytest.raises(SpaceError, match="the low ones below the high ones"):
+            agent.bind_spaces(box, spaces.Box(low, high, (2,)))
     with pytest.raises(SpaceError, match="one axis"):
         agent.bind_spaces(box, spaces.Box(-1, 1, (2, 2)))
     network = SoftActorCriticNetwork((8,))

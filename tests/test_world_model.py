@@ -539,9 +539,12 @@ def test_actions_that_are_no_choice_are_refused(tmp_path: Path, action: int) -> 
 
 def test_predictions_from_other_shapes_are_refused() -> None:
     model = built()
-    for observations, actions in (((4, 3), (4, 5, 1)), ((4, 2), (4, 5)), ((4, 2), (3, 5, 1))):
+    shapes = [((4, 3), (4, 5, 1)), ((4, 2), (4, 5)), ((4, 2), (3, 5, 1)), ((4, 2), (4, 0, 1))]
+    for observations, actions in shapes:
         with pytest.raises(ShapeError, match="expected"):
             model.predict(torch.zeros(observations), torch.zeros(actions))
+    with pytest.raises(ShapeError, match="k ≥ 1"):
+        built(CHOICES).predict(torch.zeros(4, 2), torch.zeros(4))
     with pytest.raises(ShapeError, match="windows"):
         horizon_errors(model, spring(5).steps)
 

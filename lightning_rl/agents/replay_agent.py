@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -84,6 +85,18 @@ class ReplayAgentModule(LightningAgentModule):
     def random_actions(self, count: int) -> Tensor:
         """Draw (count, ...) actions uniformly from `generator`."""
         raise NotImplementedError("a replay agent must define random_actions(count)")
+
+    @property
+    def progress(self) -> float:
+        """As for every agent; without another budget, `max_time` is one, so that ε falls by it."""
+        progress = super().progress
+        if self.max_env_steps is None and self.is_fitting:
+            callbacks: Any = getattr(self.trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
+            for timer in callbacks:
+                if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                    passed = timer.time_elapsed()
+                    progress = max(progress, min(1.0, passed / (passed + left)))
+        return progress
 
     # ---- collecting --------------------------------------------------------------------------
 

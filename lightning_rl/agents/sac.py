@@ -197,11 +197,12 @@ class SACAgent(ReplayAgentModule):
     def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
         """Bind as every agent does, note the bounds and make the target critics."""
         box = action_space if isinstance(action_space, spaces.Box) else None
-        if box is None or len(box.shape) != 1 or not np.isfinite([box.low, box.high]).all():
+        if box is None or len(box.shape) != 1 or not has_reach(box):
             raise SpaceError(
                 f"SAC got the action space {action_space}; expected a Box with one axis and finite "
-                "bounds, as its actions are tanh of numbers. Use DQNAgent for Discrete, PPOAgent "
-                "for any, or gymnasium.wrappers.RescaleAction for other bounds."
+                "bounds, the low ones below the high ones, as its actions are tanh of numbers. Use "
+                "DQNAgent for Discrete, PPOAgent for any, or gymnasium.wrappers.RescaleAction for "
+                "other bounds."
             )
         if self.observation_space is None:
             low, high = torch.from_numpy(box.low).float(), torch.from_numpy(box.high).float()
@@ -222,6 +223,12 @@ class SACAgent(ReplayAgentModule):
             check_shape("actor", parameters, (2, 2 * num_actions))
             values = self.network.critics(observations, parameters[:, :num_actions].tanh())
             check_shape("critics", values, (2, 2))
+
+
+def has_reach(box: spaces.Box) -> bool:
+    """Tell whether each number of a Box has room between its bounds, as much as a float can say."""
+    widths = np.subtract(box.high, box.low, dtype=np.float64)
+    return widths.size > 0 and bool(((widths > 0) & (widths < np.finfo(np.float32).max)).all())
 
 
 def check_shape(name: str, output: Any, expected: tuple[int, ...]) -> None:
