@@ -28,7 +28,7 @@ class ReinforceConfig:
     """REINFORCE's settings. The defaults solve CartPole-v1 within 200,000 env steps."""
 
     rollout_steps: int = 2048  # rows of a rollout, over all sub-environments
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3  # with 3e-3 some seeds fall back in the end
     gamma: float = 0.99  # discount factor
     baseline: bool = True  # subtract a learned value b(s): same mean, less variance
     normalize_advantages: bool = True  # also shift and scale them, so that one learning rate fits
