@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ trainer.fit(PPOAgent(), "CartPole-v1")
 """.format
 ENDLESS = 10**9
 PATIENCE = 120.0  # seconds until a test that waits in vain gives up
+WIDGET = "application/vnd.jupyter.widget-view+json"
 OTHER_KERNELS = ("6.31.0", "7.3.0", "7.4.0")
 
 
@@ -61,11 +64,13 @@ class Kernel:
         for message in self.messages:
             if arrived(message):
                 return message
-        while True:
+        end = time.monotonic() + PATIENCE  # a training's messages may never cease
+        while time.monotonic() < end:
             message = self.client.get_iopub_msg(timeout=PATIENCE)
             self.messages.append(message)
             if arrived(message):
                 return message
+        raise TimeoutError(f"no such message in {PATIENCE} s, among {len(self.messages)}")
 
     def end(self) -> Any:
         """Wait for the end of the cell and give its reply."""
@@ -110,15 +115,21 @@ class Kernel:
     # ---- buttons -----------------------------------------------------------------------------
 
     def widget(self, description: str) -> str:
-        """Wait until a widget is open and give its comm."""
+        """Wait until a widget is open, and shown so that it can be clicked, and give its comm."""
 
-        def opens(message: Any) -> bool:
+        def opens(message: Any, **wanted: str) -> bool:
             state = message["content"].get("data", {}).get("state", {})
-            return (
-                message["msg_type"] == "comm_open" and state.get("description", "") == description
-            )
+            return message["msg_type"] == "comm_open" and wanted.items() <= state.items()
 
-        return str(self.wait_for(opens)["content"]["comm_id"])
+        comm = str(self.wait_for(partial(opens, description=description))["content"]["comm_id"])
+        box = self.wait_for(partial(opens, _model_name="VBoxModel"))["content"]["comm_id"]
+        self.wait_for(
+            lambda m: (
+                m["msg_type"] == "display_data"
+                and m["content"]["data"].get(WIDGET, {}).get("model_id") == box
+            )
+        )
+        return comm
 
     def send(self, comm: str, data: dict[str, Any]) -> None:
         """Send a frontend's message; in a subshell, as JupyterLab does where there are any."""
