@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from dataclasses import fields
 from enum import Enum
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -21,8 +22,9 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 
-from lightning_rl.errors import SpaceError, StateError
+from lightning_rl.errors import ConfigError, SpaceError, StateError
 
+Settings = TypeVar("Settings")
 STATE_KEY = "lightning_rl"  # of an agent's own entry in a checkpoint
 SCALARS = (type(None), bool, int, float, str)
 FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, torch.nn.Module)
@@ -276,6 +278,27 @@ def space_from_state(state: dict[str, Any]) -> Space:
     if kind == "MultiBinary":
         return spaces.MultiBinary(state["n"])
     raise SpaceError(f"the checkpoint holds a space of unknown kind {kind!r}.")
+
+
+def settings_from(kind: type[Settings], given: Settings | dict[str, Any]) -> Settings:
+    """Give settings as they are, or make them from a dict, as `load_from_checkpoint` gets it.
+
+    Args:
+        kind: the dataclass of the settings.
+        given: settings, or its fields by name; those left out have their defaults.
+
+    Raises:
+        ConfigError: if there are other names among them, such as those of another agent.
+    """
+    if not isinstance(given, dict):
+        return given
+    known = {field.name for field in fields(cast(Any, kind))}
+    if not set(given) <= known:
+        raise ConfigError(
+            f"{kind.__name__} has no settings {sorted(set(given) - known)}. If they are a "
+            "checkpoint's, load it with the class that was trained."
+        )
+    return kind(**given)
 
 
 def agent_state(agent: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_rl.checkpoint import space_from_state, space_state
+from lightning_rl.checkpoint import settings_from, space_from_state, space_state
 from lightning_rl.dynamics import EnsembleNetwork
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.metrics import IterationMetrics, check_loss
@@ -113,8 +113,7 @@ class WorldModel(LightningModule):
         action_space: Space | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(config, dict):  # as saved in a checkpoint
-            config = WorldModelConfig(**config)
+        config = settings_from(WorldModelConfig, config)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
         self.learning_rate = config.learning_rate

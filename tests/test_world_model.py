@@ -28,6 +28,8 @@ from torch.utils.data import (
     random_split,
 )
 
+from lightning_rl.agents.dqn import DQNAgent
+from lightning_rl.agents.sac import SACAgent
 from lightning_rl.dynamics import EnsembleLinear, EnsembleNetwork
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.world_model import WorldModel, WorldModelConfig, horizon_errors
@@ -494,6 +496,12 @@ def test_what_was_never_built_can_neither_predict_nor_be_saved(tmp_path: Path) -
 
 
 def test_another_modules_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = trainer(tmp_path, 1)
+    run.fit(WorldModel(), DataLoader(spring(10), 5))
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    for kind in (DQNAgent, SACAgent):
+        with pytest.raises(ConfigError, match=r"Config has no settings \[.*the class"):
+            kind.load_from_checkpoint(tmp_path / "model.ckpt")
     with pytest.raises(StateError, match="no world model"):
         WorldModel().on_load_checkpoint({"state_dict": {}})
 

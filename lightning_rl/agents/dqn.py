@@ -31,6 +31,7 @@ from lightning_rl.agents.replay_agent import (
     n_step_target,
 )
 from lightning_rl.buffers import allocate
+from lightning_rl.checkpoint import settings_from
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
 from lightning_rl.networks import QNetwork
 from lightning_rl.prioritized import PrioritizedReplayBuffer
@@ -97,8 +98,7 @@ class DQNAgent(ReplayAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: DQNConfig | dict[str, Any] = DQNConfig()
     ) -> None:
-        if isinstance(config, dict):  # as saved in a checkpoint
-            config = DQNConfig(**config)
+        config = settings_from(DQNConfig, config)
         super().__init__(network or QNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
         self.max_grad_norm = config.max_grad_norm

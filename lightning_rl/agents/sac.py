@@ -35,6 +35,7 @@ from lightning_rl.agents.replay_agent import (
     n_step_target,
 )
 from lightning_rl.buffers import allocate
+from lightning_rl.checkpoint import settings_from
 from lightning_rl.distributions import SquashedGaussian
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
 from lightning_rl.networks import SoftActorCriticNetwork
@@ -93,8 +94,7 @@ class SACAgent(ReplayAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: SACConfig | dict[str, Any] = SACConfig()
     ) -> None:
-        if isinstance(config, dict):  # as saved in a checkpoint
-            config = SACConfig(**config)
+        config = settings_from(SACConfig, config)
         super().__init__(network or SoftActorCriticNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
         self.target_critics: Any = None  # once bound
