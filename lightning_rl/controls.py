@@ -90,19 +90,23 @@ def graceful_interrupt(trainer: Trainer) -> Iterator[None]:
     """Let a notebook's interrupt end the training after this iteration, so that the cell ends well.
 
     Lightning by itself ends with `SystemExit` then, and "Run All" would stop there. A second
-    interrupt raises KeyboardInterrupt at once. Outside a notebook's main thread nothing is changed.
+    interrupt raises KeyboardInterrupt at once, as does the first of what is no training, such as
+    `trainer.test`: it has no result then. Outside a notebook's main thread nothing is changed.
 
     Raises:
-        KeyboardInterrupt: at the second interrupt.
+        KeyboardInterrupt: at the second interrupt, or the first outside of `fit`.
     """
     if not in_notebook() or threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupts = []
+    interrupts: list[int] = []
+
+    def raises() -> bool:
+        return len(interrupts) > 1 or trainer.state.fn != "fit"
 
     def interrupt(signum: int, frame: Any) -> None:
         interrupts.append(signum)
-        if len(interrupts) > 1:
+        if raises():
             raise KeyboardInterrupt
         trainer.should_stop = True
 
@@ -110,7 +114,7 @@ def graceful_interrupt(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except SystemExit as exit_:  # what Lightning makes of a KeyboardInterrupt
-        if len(interrupts) > 1:
+        if interrupts and raises():
             raise KeyboardInterrupt from exit_
         raise
     finally:

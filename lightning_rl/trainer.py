@@ -233,7 +233,8 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
-        return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
+        with graceful_interrupt(self):
+            return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
     @quiet_notebook()
     def test(
@@ -253,7 +254,8 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
-        return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
+        with graceful_interrupt(self):
+            return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
     @quiet_notebook()
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -264,7 +266,8 @@ class AgentTrainer(Trainer):
             of observations, the best actions of each batch.
         """
         dataloaders = self._played(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
-        return super().predict(model, dataloaders, *args, **kwargs)
+        with graceful_interrupt(self):
+            return super().predict(model, dataloaders, *args, **kwargs)
 
     def _played(self, model: Any, env: Any, ckpt_path: Any, options: dict[str, Any]) -> Any:
         agent = self.lightning_module if model is None else model

@@ -261,6 +261,15 @@ def test_an_interrupt_ends_the_training_of_any_module_well(notebook: list[Any]) 
     assert trainer.state.finished
 
 
+def test_an_interrupt_of_a_test_raises_as_in_any_cell(notebook: list[Any]) -> None:
+    class Interrupted(BoringModel):
+        def on_test_start(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):  # Lightning's SystemExit speaks of leaving the kernel
+        make_trainer().test(Interrupted())
+
+
 def test_an_interrupt_ends_a_pause(notebook: list[Any]) -> None:
     controls = Controls()
 
