@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.vector.utils import create_empty_array
 
+from lightning_rl.buffers import select, write
 from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError
+from lightning_rl.storage import named
 from lightning_rl.trajectories import TrajectoryDataset
-from lightning_rl.trajectory_files import TrajectoryWriter
+from lightning_rl.trajectory_recorder import TrajectoryWriter
 
 EPISODES_AT_ONCE = 256  # in memory on their way to Minari
 
@@ -43,21 +46,16 @@ def to_minari(dataset: TrajectoryDataset, dataset_id: str, **metadata: Any) -> A
             f"Minari has a dataset {dataset_id!r} already. Give another version, such as "
             f"'name-v1', or delete it: minari.delete_dataset({dataset_id!r})."
         )
-    written: Any = None
-    for first in range(0, dataset.num_episodes, EPISODES_AT_ONCE):
-        numbers = range(first, min(first + EPISODES_AT_ONCE, dataset.num_episodes))
-        buffers = [_to_buffer(dataset, number) for number in numbers]
-        if written is None:
-            written = minari.create_dataset_from_buffers(
-                dataset_id,
-                buffers,
-                observation_space=dataset.observation_space,
-                action_space=dataset.action_space,
-                jpeg_encoding=False,  # it would change the pixels
-                **metadata,
-            )
-        else:
-            written.update_dataset_from_buffer(buffers)
+    written = minari.create_dataset_from_buffers(
+        dataset_id,
+        _to_buffers(dataset, 0),
+        observation_space=dataset.observation_space,
+        action_space=dataset.action_space,
+        jpeg_encoding=False,  # it would change the pixels
+        **metadata,
+    )
+    for first in range(EPISODES_AT_ONCE, dataset.num_episodes, EPISODES_AT_ONCE):
+        written.update_dataset_from_buffer(_to_buffers(dataset, first))
     return written
 
 
@@ -114,16 +112,18 @@ def _import_minari() -> Any:
         ) from error
 
 
+def _to_buffers(dataset: TrajectoryDataset, first: int) -> list[Any]:
+    last = min(first + EPISODES_AT_ONCE, dataset.num_episodes)
+    return [_to_buffer(dataset, number) for number in range(first, last)]
+
+
 def _to_buffer(dataset: TrajectoryDataset, number: int) -> Any:
     """Give an episode as Minari's `EpisodeBuffer`, with one observation more than actions."""
     buffers = importlib.import_module("minari.data_collector")
-    episode = dataset.episode(number)
-    first, then = episode["observations"], episode["next_observations"]
-    space: Any = dataset.observation_space
-    if isinstance(first, dict):
-        observations: Any = {k: _all(first[k], then[k], space[k].dtype) for k in first}
-    else:
-        observations = _all(first, then, space.dtype)
+    episode, length = dataset.episode(number), int(dataset.episode_lengths[number])
+    observations = create_empty_array(dataset.observation_space, length + 1)
+    write(observations, slice(length), episode["observations"])
+    write(observations, length, select(episode["next_observations"], -1))
     return buffers.EpisodeBuffer(
         observations=observations,
         actions=episode["actions"].numpy().astype(dataset.action_space.dtype),
@@ -134,18 +134,12 @@ def _to_buffer(dataset: TrajectoryDataset, number: int) -> Any:
     )
 
 
-def _all(first: Any, then: Any, dtype: Any) -> Any:
-    return np.concatenate([first.numpy(), then[-1:].numpy()]).astype(dtype)
-
-
 def _add(writer: TrajectoryWriter, episode: Any) -> None:
-    observations = episode.observations
-    parts = list(observations.values()) if isinstance(observations, dict) else [observations]
-    for values in (*parts, episode.actions, episode.rewards):
-        if not np.isfinite(values).all():
-            raise NonFiniteError(
-                f"episode {episode.id} of the Minari dataset holds NaN or inf; expected finite "
-                "numbers. Leave it out: dataset.filter_episodes(...)."
-            )
+    parts = {**named(episode.observations), "actions": episode.actions, "rewards": episode.rewards}
+    if not all(np.isfinite(values).all() for values in parts.values()):
+        raise NonFiniteError(
+            f"episode {episode.id} of the Minari dataset holds NaN or inf; expected finite "
+            "numbers. Leave it out: dataset.filter_episodes(...)."
+        )
     ends = bool(episode.terminations[-1]), bool(episode.truncations[-1])
-    writer.add(observations, episode.actions, episode.rewards, *ends)
+    writer.add(episode.observations, episode.actions, episode.rewards, *ends)

@@ -19,9 +19,8 @@ from lightning_rl.envs import EnvLike, to_env_actions
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.loader import as_found
 from lightning_rl.metrics import to_array
-from lightning_rl.trajectory_files import TrajectoryFiles, TrajectoryWriter
-from lightning_rl.trajectory_manifest import check_same_spaces
-from lightning_rl.trajectory_recorder import open_recorder
+from lightning_rl.trajectory_files import TrajectoryFiles
+from lightning_rl.trajectory_recorder import TrajectoryWriter, open_recorder
 
 
 class TrajectoryDataset(Dataset[dict[str, Any]]):
@@ -43,9 +42,16 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         window: consecutive env steps of an item.
 
     Attributes:
+        directory: absolute.
+        observation_space: of one environment.
+        action_space: of one environment; actions are stored as it took them.
+        env_id: the environment's name, or None where it had none.
+        seeds: those the trajectories were collected with, in order.
         window: as given.
         episodes: (E,) int64, which of the stored episodes these are.
         episode_lengths: (E,) int64, in env steps.
+        num_episodes: E, with those that were cut.
+        num_steps: env steps of these episodes.
 
     Raises:
         DatasetError: if the directory holds no dataset, or a damaged one.
@@ -66,68 +72,35 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     def __init__(self, directory: str | Path, window: int = 1) -> None:
         self._files = TrajectoryFiles(directory)
         self._marks = self._files.read_episodes()
-        # (all episodes,) the row of the last env step
-        self._last = np.cumsum(self._marks[:, 0], dtype=np.int64) - 1
+        # (all episodes,) the row of the first env step
+        self._first = np.cumsum(self._marks[:, 0], dtype=np.int64) - self._marks[:, 0]
+        manifest = self._files.manifest
+        self.directory, self.env_id = self._files.directory, manifest.env_id
+        self.observation_space = manifest.observation_space
+        self.action_space = manifest.action_space
+        self.seeds = list(dict.fromkeys(seed for chunk in manifest.chunks for seed in chunk.seeds))
         self._choose(np.arange(len(self._marks)), window)
 
     def _choose(self, episodes: NDArray[np.int64], window: int) -> None:
         """Let this be the windows of some episodes."""
-        self.window, self.episodes = window, episodes
+        self.window, self.episodes, self.num_episodes = window, episodes, len(episodes)
         self.episode_lengths = self._marks[episodes, 0].astype(np.int64)
+        self.num_steps = int(self.episode_lengths.sum())
         if not 1 <= window <= self.episode_lengths.max():
             raise ConfigError(
                 f"window={window}; expected 1 to {self.episode_lengths.max()}, the env steps of "
                 f"the longest of {len(episodes)} episodes."
             )
-        self._ends = np.cumsum(np.maximum(self.episode_lengths - window + 1, 0))  # in windows
-
-    @property
-    def directory(self) -> Path:
-        """Where the files are."""
-        return self._files.directory
-
-    @property
-    def observation_space(self) -> Space:
-        """Of one environment."""
-        return self._files.manifest.observation_space
-
-    @property
-    def action_space(self) -> Space:
-        """Of one environment; actions are stored as it took them."""
-        return self._files.manifest.action_space
-
-    @property
-    def env_id(self) -> str | None:
-        """The environment's name, or None where it had none."""
-        return self._files.manifest.env_id
-
-    @property
-    def seeds(self) -> list[int]:
-        """Those it was collected with, in order."""
-        chunks = self._files.manifest.chunks
-        return list(dict.fromkeys(seed for chunk in chunks for seed in chunk.seeds))
-
-    @property
-    def num_steps(self) -> int:
-        """Env steps."""
-        return int(self.episode_lengths.sum())
-
-    @property
-    def num_episodes(self) -> int:
-        """Episodes, with those that were cut."""
-        return len(self.episodes)
+        windows = np.maximum(self.episode_lengths - window + 1, 0)
+        self._ends = np.cumsum(windows)  # (E,) windows up to the end of each episode
+        self._begins = self._ends - windows
 
     @property
     def start_observations(self) -> Any:
         """(S, ...) the observations after each reset, or a dict of them."""
         starting = self.episodes[self._marks[self.episodes, 1] == 1]
-        observations = self._observations(self._first(starting) + starting, 1)
+        observations = self._observations(self._first[starting] + starting, 1)
         return to_tensor(select(observations, (slice(None), 0)))
-
-    def _first(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the rows of episodes' first env steps."""
-        first: NDArray[np.int64] = self._last[episodes] - self._marks[episodes, 0] + 1
-        return first
 
     def _observations(self, starts: NDArray[np.int64], length: int) -> Any:
         """Read B runs of observations, (B, length, ...), or a dict of them."""
@@ -163,8 +136,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         indices = np.where(indices < 0, indices + size, indices)
         chosen = np.searchsorted(self._ends, indices, side="right")
         episodes = self.episodes[chosen]
-        # Windows start at each row of an episode but the last `window - 1`: count from the end.
-        starts = self._last[episodes] - (self._ends[chosen] - 1 - indices) - self.window + 1
+        starts = self._first[episodes] + indices - self._begins[chosen]
         return self._read(episodes, starts, self.window)
 
     def _read(
@@ -172,13 +144,14 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     ) -> dict[str, Any]:
         """Read B runs of `length` env steps: arrays (B, length, ...)."""
         observations = self._observations(starts + episodes, length + 1)  # an episode has one more
-        ends = np.arange(length) == (self._last[episodes] - starts)[:, None]
         marks = self._marks[episodes]
+        last = self._first[episodes] + marks[:, 0] - 1
+        ends = np.arange(length) == (last - starts)[:, None]
         return {
-            "observations": _copy(select(observations, (slice(None), slice(-1)))),
+            "observations": copy.deepcopy(select(observations, (slice(None), slice(-1)))),
             "actions": self._files.read("actions", starts, length),
             "rewards": self._files.read("rewards", starts, length),
-            "next_observations": _copy(select(observations, (slice(None), slice(1, None)))),
+            "next_observations": copy.deepcopy(select(observations, (slice(None), slice(1, None)))),
             "terminated": ends & (marks[:, 2:3] == 1),
             "truncated": ends & (marks[:, 3:4] == 1),
         }
@@ -226,7 +199,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             IndexError: if there is no such episode.
         """
         chosen = self.episodes[[number]]
-        runs = self._read(chosen, self._first(chosen), int(self._marks[chosen[0], 0]))
+        runs = self._read(chosen, self._first[chosen], int(self.episode_lengths[number]))
         return dict(to_tensor(select(runs, 0)))
 
     def copy_to(self, directory: str | Path, append: bool = False) -> TrajectoryDataset:
@@ -241,7 +214,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         writer.seeds = self.seeds
         for chosen in self.episodes:
             length, starts, terminated, truncated = self._marks[chosen].tolist()
-            first = self._first(chosen)[None]
+            first = self._first[[chosen]]
             observations = select(self._observations(first + chosen, length + 1), 0)
             actions = self._files.read("actions", first, length)[0]
             rewards = self._files.read("rewards", first, length)[0]
@@ -255,7 +228,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         Raises:
             SpaceError: naming those that differ.
         """
-        check_same_spaces(self._files.manifest, observation_space, action_space)
+        self._files.manifest.check_spaces(observation_space, action_space)
 
     def verify(self) -> None:
         """Compare every byte of the files with its checksum, which opening them does not.
@@ -264,13 +237,6 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             DatasetError: naming the file that was altered.
         """
         self._files.verify()
-
-
-def _copy(values: Any) -> Any:
-    """Copy arrays, so that changing a batch's observations leaves its next observations alone."""
-    if isinstance(values, dict):
-        return {key: _copy(part) for key, part in values.items()}
-    return values.copy()
 
 
 class _FetchedBatch(dict[str, Any]):
@@ -354,7 +320,7 @@ def make_trajectory(
 
     Args:
         agent: a trained agent, or one loaded from a checkpoint.
-        env: this and the others are as in `make_random_trajectory`.
+        env: this and what is not explained here are as in `make_random_trajectory`.
         directory: where to store them.
         num_steps: exactly so many env steps are stored.
         seed: of the environments and of the agent's random numbers.
@@ -364,9 +330,8 @@ def make_trajectory(
         progress: show a progress bar.
 
     Raises:
-        StateError: if the agent was never trained, loaded or bound to an environment.
-        ConfigError, EnvError, NonFiniteError, SpaceError, DatasetError: see
-            `make_random_trajectory`.
+        StateError: if the agent was never trained, loaded or bound to an environment. And all that
+            `make_random_trajectory` raises.
 
     Example:
         >>> import tempfile

@@ -16,7 +16,7 @@ from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError, Space
 from lightning_rl.minari_format import from_minari, to_minari
 from lightning_rl.testing import IdentityEnv
 from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory
-from lightning_rl.trajectory_files import TrajectoryWriter
+from lightning_rl.trajectory_recorder import TrajectoryWriter
 
 minari = pytest.importorskip("minari")
 pytestmark = pytest.mark.filterwarnings(  # Minari asks for an author and the like

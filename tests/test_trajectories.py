@@ -28,7 +28,8 @@ from lightning_rl.trajectories import (
     make_random_trajectory,
     make_trajectory,
 )
-from lightning_rl.trajectory_files import TrajectoryFiles, TrajectoryWriter
+from lightning_rl.trajectory_files import TrajectoryFiles
+from lightning_rl.trajectory_recorder import TrajectoryWriter
 
 KEYS = ["observations", "actions", "rewards", "next_observations", "terminated", "truncated"]
 POINT = spaces.Box(-np.inf, np.inf, (2,))

@@ -86,7 +86,7 @@ def loader(repeats: int, window: int = 1) -> dict[str, float]:
 
 def write_large(folder: str, num_transitions: int) -> None:
     """Write episodes of 1 to 200 env steps with CartPole's spaces."""
-    from lightning_rl.trajectory_files import TrajectoryWriter
+    from lightning_rl.trajectory_recorder import TrajectoryWriter
 
     env, generator = gym.make("CartPole-v1"), np.random.default_rng(0)
     writer = TrajectoryWriter(folder, env.observation_space, env.action_space, "CartPole-v1")
