@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import allocate, flatten_time, select, write
+from lightning_rl.checkpoint import settings_from
 from lightning_rl.distributions import ActionDistribution, action_distribution
 from lightning_rl.errors import ConfigError
 from lightning_rl.functional import (
@@ -117,8 +118,7 @@ class PPOAgent(LightningAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: PPOConfig | dict[str, Any] = PPOConfig()
     ) -> None:
-        if isinstance(config, dict):  # as saved in a checkpoint
-            config = PPOConfig(**config)
+        config = settings_from(PPOConfig, config)
         super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config

@@ -17,6 +17,7 @@ from torch.optim import Adam
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers import select
+from lightning_rl.checkpoint import settings_from
 from lightning_rl.distributions import action_distribution
 from lightning_rl.errors import ConfigError
 from lightning_rl.functional import discounted_returns, normalize
@@ -68,7 +69,7 @@ class ReinforceAgent(LightningAgentModule):
         network: nn.Module | None = None,
         config: ReinforceConfig | dict[str, Any] = ReinforceConfig(),
     ) -> None:
-        config = ReinforceConfig(**config) if isinstance(config, dict) else config
+        config = settings_from(ReinforceConfig, config)
         super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
