@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class EpisodeHistory:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self._rows = {name: array("d") for name in COLUMNS}  # which grow as lists do
         self._start = time.perf_counter()
 
     def __len__(self) -> int:
@@ -36,7 +37,7 @@ class EpisodeHistory:
 
     def __getitem__(self, column: str) -> NDArray[np.float64]:
         """Give one column as an array, (episodes,)."""
-        return np.asarray(self._rows[column], dtype=np.float64)
+        return np.array(self._rows[column])  # a copy: an array that is viewed can't grow
 
     def append(self, env_step: int, episode_return: float, episode_length: int) -> None:
         """Record an episode that has just ended."""
@@ -45,10 +46,10 @@ class EpisodeHistory:
     def extend(self, env_step: int, returns: NDArray[Any], lengths: NDArray[Any]) -> None:
         """Record the episodes, (E,), that have just ended in one step."""
         seconds = time.perf_counter() - self._start
-        self._rows["env_step"] += [float(env_step)] * len(returns)
-        self._rows["episode_return"] += returns.tolist()
-        self._rows["episode_length"] += lengths.astype(np.float64).tolist()
-        self._rows["seconds"] += [seconds] * len(returns)
+        self._rows["env_step"].extend([float(env_step)] * len(returns))
+        self._rows["episode_return"].extend(returns.tolist())
+        self._rows["episode_length"].extend(lengths.tolist())
+        self._rows["seconds"].extend([seconds] * len(returns))
 
     def start_clock(self) -> None:
         """Let `seconds` go on from the last recorded episode."""
@@ -73,9 +74,9 @@ class EpisodeHistory:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Give all columns as float64 tensors."""
-        return {name: torch.tensor(self._rows[name], dtype=torch.float64) for name in COLUMNS}
+        return {name: torch.from_numpy(self[name]) for name in COLUMNS}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Replace the history by a saved one."""
-        self._rows = {name: state[name].tolist() for name in COLUMNS}
+        self._rows = {name: array("d", state[name].tolist()) for name in COLUMNS}
         self.start_clock()
