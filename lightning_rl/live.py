@@ -18,7 +18,7 @@ from lightning_rl.errors import ConfigError
 from lightning_rl.history import EpisodeHistory
 from lightning_rl.plotting import PALETTE, NotebookFigure, clear, draw_returns, outline, png
 
-DRAWING_SHARE = 0.035  # of the wall time; sending the frames takes some more, 5 % in all
+DRAWING_SHARE = 0.03  # of the wall time; sending the frames takes some more, 5 % in all
 SHORTEST_PAUSE = 0.25  # seconds between two frames: faster is not seen
 WIDTH, RETURNS_HEIGHT, PANELS_HEIGHT, DPI = 700, 350, 160, 100  # pixels, and those of an inch
 FIRST_COST = 0.03  # seconds of a frame, before one was measured
@@ -31,7 +31,7 @@ Point = tuple[float, float]  # env step, value
 class DrawingBudget:
     """Says when to draw, so that all frames cost at most 5 % of a run's wall time.
 
-    A frame is affordable if it and the last one, which is always drawn, fit into 3.5 % of the time
+    A frame is affordable if it and the last one, which is always drawn, fit into 3 % of the time
     that the run will take by its progress so far, should they cost what the last two did.
 
     Example:

@@ -85,9 +85,10 @@ def run_row(kernel: Kernel, seconds: float, repeats: int) -> tuple[str, str, str
     trial, _ = kernel.value("fit(40_000, False)")
     env_steps = int(40_000 * seconds / trial)
     ratios, shares, walls = [], [], []
-    for _ in range(repeats):
-        without, _ = kernel.value(f"fit({env_steps}, False)")
-        wall, spent = kernel.value(f"fit({env_steps}, True)")
+    for repeat in range(repeats):
+        order = (False, True) if repeat % 2 else (True, False)  # as machines slow down
+        runs = {is_live: kernel.value(f"fit({env_steps}, {is_live})") for is_live in order}
+        (without, _), (wall, spent) = runs[False], runs[True]
         ratios.append(wall / without)
         shares.append(spent / wall)
         walls.append(wall)
