@@ -84,7 +84,7 @@ class SACAgent(ReplayAgentModule):
     Example:
         >>> from lightning_rl import AgentTrainer
         >>> agent = SACAgent()
-        >>> trainer = AgentTrainer(max_env_steps=6_000)
+        >>> trainer = AgentTrainer(max_env_steps=8_000)
         >>> trainer.fit(agent, "Pendulum-v1")  # doctest: +SKIP
     """
 
