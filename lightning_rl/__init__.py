@@ -3,26 +3,26 @@
 from importlib.metadata import version
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.agents.dqn import DQNAgent, DQNConfig
-from lightning_rl.agents.ppo import PPOAgent, PPOConfig
-from lightning_rl.agents.reinforce import ReinforceAgent, ReinforceConfig
-from lightning_rl.agents.sac import SACAgent, SACConfig
-from lightning_rl.buffers import RolloutBuffer
-from lightning_rl.callbacks import EnvStepProgressBar
-from lightning_rl.controls import fit_in_background
-from lightning_rl.doctor import Doctor
-from lightning_rl.dream import DreamEnv, learn_in_dream
-from lightning_rl.history import EpisodeHistory
-from lightning_rl.live import LiveReturns
-from lightning_rl.loader import EnvDataLoader, EvaluationResult, evaluate
+from lightning_rl.agents import (
+    DQNAgent,
+    DQNConfig,
+    PPOAgent,
+    PPOConfig,
+    ReinforceAgent,
+    ReinforceConfig,
+    SACAgent,
+    SACConfig,
+)
+from lightning_rl.buffers import ReplayBuffer, RolloutBuffer
+from lightning_rl.callbacks import Doctor, EnvStepProgressBar, LiveReturns
+from lightning_rl.evaluation import EvaluationResult, evaluate
+from lightning_rl.loader import EnvDataLoader
 from lightning_rl.networks import ActorCriticNetwork
-from lightning_rl.player import EpisodePlayer
-from lightning_rl.plotting import plot_returns
-from lightning_rl.recording import record_episode
-from lightning_rl.replay import ReplayBuffer
+from lightning_rl.notebook import EpisodePlayer, fit_in_background, plot_returns, record_episode
+from lightning_rl.statistics import EpisodeHistory
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory, make_trajectory
-from lightning_rl.world_model import WorldModel
+from lightning_rl.worlds import DreamEnv, WorldModel, learn_in_dream
 
 __version__ = version("lightning_rl")
 

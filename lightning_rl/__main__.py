@@ -1,4 +1,4 @@
-"""The main job: `python -m lightning_rl` trains PPO on CartPole-v1 and shows what it learned."""
+"""The command line: `python -m lightning_rl` trains PPO on CartPole-v1, unless told otherwise."""
 
 import csv
 import sys
@@ -22,13 +22,13 @@ from lightning_rl import (
     SACConfig,
 )
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.dream import DreamConfig, learn_in_dream
-from lightning_rl.history import COLUMNS, EpisodeHistory
-from lightning_rl.loader import evaluate
-from lightning_rl.plotting import plot_returns
-from lightning_rl.trajectories import make_random_trajectory
-from lightning_rl.world_model import WorldModel
-from lightning_rl.world_model_plots import plot_horizon_errors, plot_predictions
+from lightning_rl.evaluation import evaluate
+from lightning_rl.notebook.curves import plot_returns
+from lightning_rl.statistics.history import COLUMNS, EpisodeHistory
+from lightning_rl.trajectories.collect import make_random_trajectory
+from lightning_rl.worlds.chain import DreamConfig, learn_in_dream
+from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
+from lightning_rl.worlds.world_model import WorldModel
 
 PICTURED_STEPS = 2000  # random env steps for a world model's pictures, learned from by nobody
 PICTURED_WINDOW = 20  # steps ahead

@@ -13,13 +13,20 @@ from gymnasium.vector import VectorEnv
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lightning_rl.buffers import RolloutBuffer, select, to_tensor
-from lightning_rl.checkpoint import STATE_KEY, agent_state, load_agent_state, restore_run
-from lightning_rl.envs import EnvRunner, Episodes, Step, to_env_actions
+from lightning_rl.buffers.arrays import select, to_array, to_tensor
+from lightning_rl.buffers.rollout import RolloutBuffer
+from lightning_rl.checkpoints.agent_state import (
+    STATE_KEY,
+    agent_state,
+    load_agent_state,
+    restore_run,
+)
+from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
-from lightning_rl.history import EpisodeHistory
-from lightning_rl.metrics import IterationMetrics, check_loss, clip_norm, to_array
-from lightning_rl.normalization import ObservationNormalizer
+from lightning_rl.statistics.history import EpisodeHistory
+from lightning_rl.statistics.metrics import IterationMetrics
+from lightning_rl.statistics.normalization import ObservationNormalizer
+from lightning_rl.updates import check_loss, clip_norm
 
 
 class LightningAgentModule(LightningModule):
@@ -186,7 +193,7 @@ class LightningAgentModule(LightningModule):
             self.observation_normalizer.update()
         self.env_steps += self._over_all_processes(runner.env_steps)
 
-    def _normalize(self, step: Step, normalizer: ObservationNormalizer) -> Step:
+    def _normalize(self, step: VectorStep, normalizer: ObservationNormalizer) -> VectorStep:
         normalizer.collect(step.observations)
         final = {index: self.prepare(last) for index, last in step.final_observations.items()}
         observations = self.prepare(step.observations)
@@ -312,7 +319,7 @@ class LightningAgentModule(LightningModule):
         for name, mean, options in self.metrics.pop_means():
             self.log(name, mean, batch_size=1, **options)
 
-    def _record_episodes(self, ended: Episodes) -> None:
+    def _record_episodes(self, ended: EndedEpisodes) -> None:
         env_step = self.env_steps + ended.env_steps * self._world_size
         self.episodes.extend(env_step, ended.returns, ended.lengths)
 

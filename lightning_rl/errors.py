@@ -1,4 +1,4 @@
-"""Typed errors. Every message says what was got, what was expected and what to do."""
+"""Typed errors, whose messages say what was got, what was expected, what to do."""
 
 from __future__ import annotations
 

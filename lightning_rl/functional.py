@@ -188,6 +188,35 @@ def n_step_returns(
     return returns
 
 
+def n_step_target(
+    rewards: Tensor, next_values: Tensor, terminated: Tensor, discounts: Tensor
+) -> Tensor:
+    """Compute the n-step TD target of B transitions.
+
+        y = r_0 + γ r_1 + ... + γ^(k-1) r_(k-1) + γ^k V(s_k),  without V where terminated
+
+    Args:
+        rewards: (B,) float, the discounted sum of k ≤ n rewards.
+        next_values: (B,) float, V of the state after them; ignored (may be NaN) where terminated.
+        terminated: (B,) bool.
+        discounts: (B,) float, γ^k.
+
+    Raises:
+        ShapeError: if the shapes differ: (B, 1) against (B,) would broadcast to (B, B).
+
+    Example:
+        >>> one = torch.ones(2)
+        >>> n_step_target(one, 10 * one, torch.tensor([False, True]), 0.5 * one)
+        tensor([6., 1.])
+
+    Reference: Sutton and Barto 2018, eq. 7.1.
+    """
+    _check_same_shape(
+        rewards=rewards, next_values=next_values, terminated=terminated, discounts=discounts
+    )
+    return torch.addcmul(rewards, discounts, next_values.masked_fill(terminated, 0.0))
+
+
 def ppo_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float
 ) -> Tensor:

@@ -12,12 +12,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.callbacks import EnvStepProgressBar
-from lightning_rl.controls import graceful_interrupt, quiet_notebook
-from lightning_rl.envs import is_env
+from lightning_rl.callbacks.live_returns import live_in_notebook
+from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+from lightning_rl.envs.vectorize import is_env
 from lightning_rl.errors import ConfigError, StateError
-from lightning_rl.live import live_in_notebook
-from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader
+from lightning_rl.evaluation import EvaluationDataLoader
+from lightning_rl.loader import EnvDataLoader
+from lightning_rl.notebook.kernel import graceful_interrupt, quiet_notebook
 
 DEFAULT_MAX_ENV_STEPS = 65_536
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
@@ -137,38 +138,52 @@ class AgentTrainer(Trainer):
             raise StateError(
                 'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
             )
-        steps_env = is_env(train_dataloaders) or isinstance(train_dataloaders, EnvDataLoader)
-        has_budget = steps_env and not (self._is_limited or self._options.get("fast_dev_run"))
+        self._use_env_step_bar()
         evaluates = val_dataloaders is not None or self.evaluate_every_env_steps is not None
-        with self._agent_defaults(model, evaluates, has_budget):
-            evaluation_env = train_dataloaders if val_dataloaders is None else val_dataloaders
-            train_dataloaders = self._training_loader(model, train_dataloaders)
-            val_dataloaders = self._evaluation_loader(model, evaluation_env, evaluates)
-            super().fit(
-                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path,
-                True if weights_only is None else weights_only,
-            )  # fmt: skip
+        with (
+            temporarily(self, **self._agent_defaults(model, evaluates)),
+            torch_threads(self.torch_threads),
+            graceful_interrupt(self),
+            live_in_notebook(self, self.live),
+        ):
+            loader = self._training_loader(model, train_dataloaders)
+            evaluation = loader  # not looked at, but Lightning would warn if there were none
+            if evaluates:
+                data = train_dataloaders if val_dataloaders is None else val_dataloaders
+                evaluation = self._evaluation_loader(model, data) if is_env(data) else data
+            with temporarily(self.fit_loop, **self._loop_defaults(loader)):
+                super().fit(
+                    model, loader, evaluation, datamodule, ckpt_path,
+                    True if weights_only is None else weights_only,
+                )  # fmt: skip
 
-    def _training_loader(self, agent: LightningAgentModule, env: Any) -> Any:
-        budget = self.max_env_steps
-        if isinstance(env, EnvDataLoader) and budget is None:
-            budget = agent.max_env_steps
-        if budget is None and not self._is_limited:
-            budget = DEFAULT_MAX_ENV_STEPS
-        if not is_env(env):
-            agent.max_env_steps = budget if isinstance(env, EnvDataLoader) else None
-            return env
+    def _training_loader(self, agent: LightningAgentModule, data: Any) -> Any:
+        """Make an environment a loader of iterations; give other data as they are."""
+        if isinstance(data, EnvDataLoader):
+            agent.max_env_steps = self._budget(agent.max_env_steps)
+            return data
+        if not is_env(data):
+            agent.max_env_steps = None
+            return data
         every = self.evaluate_every_env_steps
         iterations = math.ceil(every / agent.rollout_steps) if every else None
-        return EnvDataLoader(agent, env, self.num_envs, self._draw_seed(), budget, iterations)
+        seed, budget = self._draw_seed(), self._budget(None)
+        return EnvDataLoader(agent, data, self.num_envs, seed, budget, iterations)
 
-    def _evaluation_loader(self, agent: LightningAgentModule, env: Any, evaluates: bool) -> Any:
-        if not is_env(env):
-            return env
+    def _budget(self, of_loader: int | None) -> int | None:
+        """Say at how many env steps to stop: the trainer's word counts before the loader's."""
+        budget = of_loader if self.max_env_steps is None else self.max_env_steps
+        return DEFAULT_MAX_ENV_STEPS if budget is None and not self._is_limited else budget
+
+    def _loop_defaults(self, loader: Any) -> dict[str, int]:
+        """Let there be no end of epochs, where a budget of env steps ends the run."""
+        is_limited = self._is_limited or self._options.get("fast_dev_run")
+        return {"max_epochs": -1} if isinstance(loader, EnvDataLoader) and not is_limited else {}
+
+    def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
         loader = EvaluationDataLoader(agent, env, self.evaluation_episodes, seed)
-        if evaluates:  # find out now, not in mid-run, whether the environment can be made
-            loader.make_env()
+        loader.make_env()  # find out now, not in mid-run, whether that can be done
         return loader
 
     def _draw_seed(self) -> int:
@@ -176,36 +191,14 @@ class AgentTrainer(Trainer):
             self.seed = int(torch.randint(2**31 - 1, ()))
         return self.seed
 
-    @contextmanager
-    def _agent_defaults(
-        self, agent: LightningAgentModule, evaluates: bool, has_budget: bool
-    ) -> Iterator[None]:
-        """Set what suits an agent where the user said nothing, and put it back afterwards."""
-        defaults: dict[str, Any] = {}
-        if not evaluates:
-            defaults["limit_val_batches"] = 0
-        if self._options.get("num_sanity_val_steps") is None:
-            defaults["num_sanity_val_steps"] = 0  # it would evaluate an untrained agent
-        if self._options.get("log_every_n_steps") is None:
-            defaults["log_every_n_steps"] = math.ceil(LOG_EVERY_ROWS / agent.rollout_steps)
-        before = {name: getattr(self, name) for name in defaults}
-        epochs = self.fit_loop.max_epochs
-        if has_budget:
-            self.fit_loop.max_epochs = -1
-        self._use_env_step_bar()
-        for name, value in defaults.items():
-            setattr(self, name, value)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.torch_threads or threads)
-        try:
-            with graceful_interrupt(self), live_in_notebook(self, self.live):
-                yield
-        finally:
-            torch.set_num_threads(threads)
-            if has_budget:
-                self.fit_loop.max_epochs = epochs
-            for name, value in before.items():
-                setattr(self, name, value)
+    def _agent_defaults(self, agent: LightningAgentModule, evaluates: bool) -> dict[str, Any]:
+        """Give the trainer's attributes that suit an agent where the user said nothing."""
+        suited = {
+            "num_sanity_val_steps": 0,  # it would evaluate an untrained agent
+            "log_every_n_steps": math.ceil(LOG_EVERY_ROWS / agent.rollout_steps),
+        }
+        defaults = {name: v for name, v in suited.items() if self._options.get(name) is None}
+        return defaults if evaluates else defaults | {"limit_val_batches": 0}
 
     def _use_env_step_bar(self) -> None:
         bar = self.progress_bar_callback
@@ -232,7 +225,7 @@ class AgentTrainer(Trainer):
         Raises:
             StateError: if the agent was neither trained nor loaded.
         """
-        dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
+        dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
         with graceful_interrupt(self):
             return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
@@ -253,7 +246,7 @@ class AgentTrainer(Trainer):
         Raises:
             StateError: if the agent was neither trained nor loaded.
         """
-        dataloaders = self._played(model, dataloaders, ckpt_path, kwargs)
+        dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
         with graceful_interrupt(self):
             return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
@@ -265,14 +258,17 @@ class AgentTrainer(Trainer):
             `[{"episode_return": (E,), "episode_length": (E,)}]` of E episodes; given a DataLoader
             of observations, the best actions of each batch.
         """
-        dataloaders = self._played(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
+        dataloaders = self._evaluation_data(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
         with graceful_interrupt(self):
             return super().predict(model, dataloaders, *args, **kwargs)
 
-    def _played(self, model: Any, env: Any, ckpt_path: Any, options: dict[str, Any]) -> Any:
+    def _evaluation_data(
+        self, model: Any, data: Any, ckpt_path: Any, options: dict[str, Any]
+    ) -> Any:
+        """Make an agent's environment a loader of greedy episodes; give other data as they are."""
         agent = self.lightning_module if model is None else model
-        if not isinstance(agent, LightningAgentModule) or not is_env(env):
-            return env
+        if not isinstance(agent, LightningAgentModule) or not is_env(data):
+            return data
         if agent.observation_space is None and not ckpt_path:
             raise StateError(
                 "the agent was neither trained nor loaded, so there is nothing to evaluate; call "
@@ -280,4 +276,28 @@ class AgentTrainer(Trainer):
             )
         if ckpt_path:
             options.setdefault("weights_only", True)
-        return self._evaluation_loader(agent, env, evaluates=True)
+        return self._evaluation_loader(agent, data)
+
+
+@contextmanager
+def temporarily(target: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values, and put the old ones back afterwards."""
+    before = {name: getattr(target, name) for name in values}
+    for name, value in values.items():
+        setattr(target, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(target, name, value)
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads, and as many as before afterwards; None: as many as is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

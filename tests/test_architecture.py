@@ -1,10 +1,12 @@
-"""The design, kept by a test: layers, sizes, public names, and how much PPO takes to read."""
+"""The design, kept by a test: who imports whom, sizes, public names, how much PPO takes to read."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,31 +15,20 @@ import lightning_rl
 
 ROOT = Path(lightning_rl.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
-# A module imports only from rows above its own.
-LAYERS = (
+FOLDERS = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
+# A file or folder imports only from rows above its own; within a folder there are no circles.
+ROWS = (
     ("errors",),
-    ("functional", "distributions"),
-    ("networks", "envs"),
-    ("buffers", "history", "metrics", "checkpoint"),
-    ("normalization", "storage"),
-    ("replay",),
-    ("prioritized",),
+    ("functional", "envs", "networks", "checkpoints", "updates"),
+    ("buffers",),
+    ("statistics",),
     ("agent",),
-    ("loader",),
-    ("plotting", "recording", "trajectory_files"),
-    ("trajectory_recorder",),
-    ("trajectories",),
-    ("minari_format", "dynamics"),
-    ("world_model",),
-    ("world_model_plots",),
-    ("callbacks", "controls", "doctor", "player"),
-    ("live",),
+    ("loader", "evaluation", "agents"),
+    ("notebook", "trajectories"),
+    ("callbacks",),
     ("trainer",),
-    ("agents.replay_agent",),
-    ("agents", "agents.dqn", "agents.ppo", "agents.reinforce", "agents.sac"),
-    ("dream",),
-    ("testing",),
-    ("",),  # the package itself
+    ("worlds", "testing"),
+    ("__init__",),  # the package's own face
     ("__main__",),
 )
 # From `trainer.fit(agent, env)` to `optimizer.step()`, in the order of the calls.
@@ -62,24 +53,25 @@ PPO_PATH = {
         "PPOAgent.evaluate_actions",
         "PPOAgent.configure_optimizers",
     ],
-    "networks.py": ["TwinLinear", "ActorCriticNetwork"],
+    "networks/actor_critic.py": ["TwinLinear", "ActorCriticNetwork"],
     "functional.py": ["gae", "_discounted_sums", "ppo_policy_loss", "ppo_value_loss", "normalize"],
 }
 # What the path calls upon to hold and bring its data, and to draw an action.
 PPO_DATA = {
-    "envs.py": ["EnvRunner.step"],
-    "buffers.py": ["RolloutBuffer.start", "RolloutBuffer.add", "RolloutBuffer.tensors"],
-    "distributions.py": ["Categorical"],
-    "metrics.py": ["check_loss"],
+    "envs/runner.py": ["EnvRunner.step"],
+    "buffers/rollout.py": ["RolloutBuffer.start", "RolloutBuffer.add", "RolloutBuffer.tensors"],
+    "networks/distributions.py": ["Categorical"],
+    "updates.py": ["check_loss"],
 }
 
 # What DQN and SAC have in common, and each its own.
 REPLAY_PATH = {
     **{file: PPO_PATH[file] for file in ("trainer.py", "loader.py")},
     "agent.py": [name for name in PPO_PATH["agent.py"] if not name.endswith(".rollout")],
-    "envs.py": ["EnvRunner.step"],
-    "metrics.py": ["check_loss"],
-    "replay.py": [
+    "envs/runner.py": ["EnvRunner.step"],
+    "updates.py": ["check_loss"],
+    "functional.py": ["n_step_target"],
+    "buffers/replay.py": [
         f"ReplayBuffer.{name}"
         for name in (
             "start", "current", "add", "_advance", "minibatches", "_draw", "_gather",
@@ -91,7 +83,6 @@ REPLAY_PATH = {
         "ReplayAgentModule.rollout",
         "ReplayAgentModule.sample",
         "move_target",
-        "n_step_target",
     ],
 }  # fmt: skip
 DQN_PATH = REPLAY_PATH | {
@@ -102,7 +93,7 @@ DQN_PATH = REPLAY_PATH | {
             "configure_optimizers",
         )
     ],
-    "networks.py": ["QNetwork", "perceptron"],
+    "networks/action_values.py": ["QNetwork", "perceptron"],
 }  # fmt: skip
 SAC_PATH = REPLAY_PATH | {
     "agents/sac.py": [
@@ -112,19 +103,19 @@ SAC_PATH = REPLAY_PATH | {
             "configure_optimizers",
         )
     ] + ["frozen"],
-    "networks.py": ["SoftActorCriticNetwork", "TwinCritic", "TwinLinear", "perceptron"],
-    "distributions.py": ["SquashedGaussian"],
+    "networks/action_values.py": ["SoftActorCriticNetwork", "TwinCritic", "perceptron"],
+    "networks/actor_critic.py": ["TwinLinear"],
+    "networks/distributions.py": ["SquashedGaussian"],
 }  # fmt: skip
 
 
 def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def row_of(module: str) -> int:
-    rows = [row for row, names in enumerate(LAYERS) if module in names]
-    assert rows, f"{module!r} is in no layer: add it to LAYERS, where the design puts it"
+def row_of(place: str) -> int:
+    rows = [row for row, places in enumerate(ROWS) if place in places]
+    assert rows, f"{place!r} is in no row: add it to ROWS, where the design puts it"
     return rows[0]
 
 
@@ -143,6 +134,14 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
     return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """Collect the files of the package that a file imports from, as `name_of` calls them."""
+    own = {m for m in imports(path) if m.split(".")[0] == "lightning_rl"}
+    names = {module.removeprefix("lightning_rl").removeprefix(".") for module in own}
+    faces = {name for name in names if (ROOT / name.replace(".", "/")).is_dir()}
+    return (names - faces) | {f"{face}.__init__".removeprefix(".") for face in faces}
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
@@ -171,12 +170,35 @@ def _is_elif(node: ast.AST) -> int:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_modules_import_only_from_rows_above(path: Path) -> None:
-    own = row_of(name_of(path))
-    for module in imports(path):
-        if module.split(".")[0] == "lightning_rl":
-            imported = module.removeprefix("lightning_rl").removeprefix(".")
-            assert row_of(imported) < own, f"{name_of(path)} imports {module}"
+def test_folders_import_only_from_rows_above(path: Path) -> None:
+    place = name_of(path).split(".")[0]
+    for imported in own_imports(path):
+        above = imported.split(".")[0]
+        assert above == place or row_of(above) < row_of(place), f"{path} imports {imported}"
+
+
+def test_files_import_each_other_without_circles() -> None:
+    graph = {name_of(path): own_imports(path) for path in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_name_is_imported_from_the_file_that_defines_it(path: Path) -> None:
+    """So that a reader finds it at once. Faces are for users."""
+    faces = {name for name in own_imports(path) if name.endswith("__init__")}
+    assert not faces or name_of(path) in ("__init__", "__main__")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_folder_has_a_face_that_says_what_lives_there_and_what_does_not(folder: Path) -> None:
+    face = importlib.import_module(f"lightning_rl.{folder.name}")
+    lives, not_here = (face.__doc__ or "").strip().split("\n\n")
+    assert "\n" not in lives
+    assert "\n" not in not_here
+    own = own_imports(folder / "__init__.py")
+    assert {name.split(".")[0] for name in own} == {folder.name}
+    for name in face.__all__:
+        assert (getattr(face, name).__doc__ or "").strip(), name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -193,10 +215,18 @@ def test_no_private_name_of_a_library_is_used(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_and_functions_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 450
     for node in functions(path):
         assert code_lines(node) <= 50, node.name
         assert depth(node) <= 3, node.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_file_has_one_subject(path: Path) -> None:
+    """Its docstring's first line says it without "and"; a face says what a whole folder holds."""
+    subject = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
+    assert subject.endswith((".", "?"))
+    assert path.name == "__init__.py" or not re.search(r"\band\b|&", subject), subject
 
 
 def test_most_functions_are_under_15_lines() -> None:

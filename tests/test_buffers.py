@@ -12,8 +12,9 @@ from gymnasium.vector.utils import batch_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_rl.buffers import RolloutBuffer, allocate, flatten_time, select, to_tensor, write
-from lightning_rl.envs import Step
+from lightning_rl.buffers.arrays import allocate, flatten_time, select, to_tensor, write
+from lightning_rl.buffers.rollout import RolloutBuffer
+from lightning_rl.envs.runner import VectorStep
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 
 BOX = spaces.Box(-1, 1, (3,))
@@ -57,7 +58,7 @@ class Recorder:
         log_probs = torch.from_numpy(self.rng.normal(size=(self.num_envs, 2)))
         observations, actions = (space.sample() for space in self.spaces)
         final = {0: select(self.spaces[0].sample(), 0)} if flags[0, 0] else {}
-        step = Step(observations, rewards, flags[0], flags[1], flags[2], final)
+        step = VectorStep(observations, rewards, flags[0], flags[1], flags[2], final)
         buffer.add(actions, {"log_probs": log_probs}, step)
         row = (observations, log_probs.numpy(), actions, rewards, *flags)
         for name, value in zip(self.rows, row, strict=True):
@@ -100,14 +101,14 @@ def test_buffer_holds_exactly_the_last_rollout(
         assert repr(buffer.final_observations) == repr(model.final)
 
 
-def step_of(num_envs: int = 2, **changes: Any) -> Step:
+def step_of(num_envs: int = 2, **changes: Any) -> VectorStep:
     flags = np.zeros(num_envs, np.bool_)
-    step = Step(np.zeros((num_envs, 3), np.float32), np.zeros(num_envs, np.float32),
+    step = VectorStep(np.zeros((num_envs, 3), np.float32), np.zeros(num_envs, np.float32),
                 flags, flags, ~flags, {})  # fmt: skip
     return step._replace(**changes)
 
 
-def filled(steps: list[Step], first: Any = None, space: Space = BOX) -> RolloutBuffer:
+def filled(steps: list[VectorStep], first: Any = None, space: Space = BOX) -> RolloutBuffer:
     buffer = RolloutBuffer(4, 2, space, spaces.Discrete(2))
     buffer.start(allocate(space, 2) if first is None else first)
     for step in steps:
@@ -266,7 +267,7 @@ def test_entry_of_a_dict_that_is_not_finite_is_named(name: str) -> None:
     space = spaces.Dict({name: BOX, "image": spaces.Box(0, 255, (2, 2, 1), np.uint8)})
     bad = {name: spoiled((2, 3), (1, 0), np.nan), "image": np.zeros((2, 2, 2, 1), np.uint8)}
     with pytest.raises(
-        NonFiniteError, match=f"sub-environment 1 .*observations.'{name}'. at step 1"
+        NonFiniteError, match=f"sub-environment 1 .*observations\\.{name} at step 1"
     ):
         filled([step_of(observations=bad)], space=space).check_finite()
 

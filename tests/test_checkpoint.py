@@ -20,14 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
-from lightning_rl.checkpoint import (
-    env_state,
-    from_plain,
-    load_env_state,
-    space_from_state,
-    space_state,
-    to_plain,
-)
+from lightning_rl.checkpoints.env_state import env_state, load_env_state
+from lightning_rl.checkpoints.plain_values import from_plain, to_plain
+from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import SpaceError, StateError
 
 
@@ -402,4 +397,4 @@ def test_space_no_agent_takes_is_refused(space: Space) -> None:
 
 def test_space_of_unknown_kind_is_refused() -> None:
     with pytest.raises(SpaceError, match="unknown kind 'os'"):
-        space_from_state({"kind": "os"})
+        space_from_state({"type": "os"})

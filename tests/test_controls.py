@@ -19,15 +19,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_rl import AgentTrainer, DQNAgent, PPOAgent, PPOConfig
-from lightning_rl.controls import (
-    Controls,
-    change_setting,
-    fit_in_background,
-    graceful_interrupt,
-    in_notebook,
-    quiet_notebook,
-)
+from lightning_rl.callbacks.controls import Controls, change_setting
 from lightning_rl.errors import ConfigError, LightningRLError
+from lightning_rl.notebook.background import fit_in_background
+from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch import distributions as reference
 from torch.testing import assert_close
 
-from lightning_rl.distributions import (
+from lightning_rl.errors import SpaceError
+from lightning_rl.networks.distributions import (
     ActionDistribution,
     Bernoulli,
     Categorical,
@@ -27,7 +28,6 @@ from lightning_rl.distributions import (
     action_distribution,
     num_action_parameters,
 )
-from lightning_rl.errors import SpaceError
 
 DRAWS = 100_000
 

@@ -21,8 +21,8 @@ from lightning_rl import (
     ReinforceAgent,
     ReinforceConfig,
 )
-from lightning_rl.distributions import Categorical, DiagonalGaussian
-from lightning_rl.doctor import EXPLAINED_IN, Doctor, entropy_left
+from lightning_rl.callbacks.doctor import EXPLAINED_IN, Doctor, entropy_left
+from lightning_rl.networks.distributions import Categorical, DiagonalGaussian
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.isinstance.treespec:FutureWarning",  # Lightning's

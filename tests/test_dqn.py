@@ -17,11 +17,11 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 
 from lightning_rl import AgentTrainer, DQNAgent, DQNConfig, EnvDataLoader, evaluate
-from lightning_rl.agents.replay_agent import n_step_target
+from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
-from lightning_rl.networks import QNetwork
-from lightning_rl.prioritized import PrioritizedReplayBuffer
-from lightning_rl.testing import IdentityEnv, TwoStateEnv, check_agent
+from lightning_rl.networks.action_values import QNetwork
+from lightning_rl.testing.check_agent import check_agent
+from lightning_rl.testing.probe_envs import IdentityEnv, TwoStateEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
@@ -76,19 +76,6 @@ def test_double_q_chooses_by_one_network_and_values_by_the_other(
     }
     want = torch.tensor([1 + 0.9 * value, 1.0, 1 + 0.81 * value])
     torch.testing.assert_close(agent.td_targets(batch), want)
-
-
-def test_a_terminated_state_may_have_no_value_at_all() -> None:
-    one = torch.ones(2)
-    target = n_step_target(one, torch.tensor([torch.nan, 2.0]), torch.tensor([True, False]), one)
-    assert target.tolist() == [1.0, 3.0]
-
-
-def test_a_column_of_values_is_refused() -> None:
-    """It would broadcast to (B, B), as in the template of Lightning and in pl_bolts."""
-    one = torch.ones(4)
-    with pytest.raises(ShapeError, match="expected one"):
-        n_step_target(one, torch.ones(4, 1), one > 1, one)
 
 
 def test_the_target_network_follows_only_every_so_many_updates() -> None:

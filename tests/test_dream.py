@@ -18,20 +18,20 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from torch.utils.data import Dataset
 
 from lightning_rl import AgentTrainer, PPOAgent, PPOConfig, evaluate
-from lightning_rl.checkpoint import env_state, load_env_state
-from lightning_rl.dream import (
+from lightning_rl.checkpoints.env_state import env_state, load_env_state
+from lightning_rl.envs.runner import EndedEpisodes, EnvRunner
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.trajectories.collect import make_random_trajectory
+from lightning_rl.trajectories.dataset import TrajectoryDataset
+from lightning_rl.worlds.chain import (
     DreamConfig,
-    DreamEnv,
     learn_in_dream,
     mean_return,
     train_in_dream,
     train_world_model,
-    visited_states,
 )
-from lightning_rl.envs import EnvRunner, Episodes
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
-from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory
-from lightning_rl.world_model import WorldModel, WorldModelConfig
+from lightning_rl.worlds.dream_env import DreamEnv, visited_states
+from lightning_rl.worlds.world_model import WorldModel, WorldModelConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),  # Lightning's
@@ -196,7 +196,7 @@ def test_an_episode_is_what_the_model_says_until_the_horizon() -> None:
 
 
 def test_reset_rows_are_marked_by_the_runner_and_never_counted() -> None:
-    ended: list[Episodes] = []
+    ended: list[EndedEpisodes] = []
     runner = EnvRunner(DreamEnv(counter(), STARTS, num_envs=2, horizon=3), ended.append)
     runner.reset(seed=0)
     valid = [runner.step(np.zeros(2, dtype=np.int64)).valid.all() for _ in range(8)]

@@ -15,15 +15,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_rl.envs import (
-    EnvRunner,
-    Episodes,
-    final_observations,
-    is_env,
-    make_evaluation_env,
-    make_vector_env,
-    to_env_actions,
-)
+from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, final_observations, to_env_actions
+from lightning_rl.envs.vectorize import is_env, make_evaluation_env, make_vector_env
 from lightning_rl.errors import ConfigError, EnvError
 
 BOTH_MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
@@ -63,8 +56,8 @@ def counting(lengths: list[list[int]], mode: AutoresetMode, truncates: bool = Fa
     )
 
 
-def started(env: VectorEnv, seed: int | None = None) -> tuple[EnvRunner, list[Episodes]]:
-    ended: list[Episodes] = []
+def started(env: VectorEnv, seed: int | None = None) -> tuple[EnvRunner, list[EndedEpisodes]]:
+    ended: list[EndedEpisodes] = []
     runner = EnvRunner(env, ended.append)
     runner.reset(seed)
     return runner, ended
@@ -223,7 +216,7 @@ def test_end_of_episode_is_carried_to_another_runner() -> None:
     runner, _ = started(counting([[2], [3]], AutoresetMode.NEXT_STEP))
     for _ in range(2):
         runner.step(zeros(runner.env))
-    ended: list[Episodes] = []
+    ended: list[EndedEpisodes] = []
     resumed = EnvRunner(runner.env, ended.append)
     resumed.load_state_dict(runner.state_dict())
     assert resumed.step(zeros(resumed.env)).valid.tolist() == [False, True]
@@ -432,7 +425,7 @@ def test_flags_that_are_numbers_mean_what_they_say(flags: Any) -> None:
 
 def test_reward_and_flags_of_a_reset_row_mean_nothing() -> None:
     """Whatever a foreign vector environment returns there: here the same as in every other row."""
-    ended: list[Episodes] = []
+    ended: list[EndedEpisodes] = []
     always = {"terminated": np.ones(2, bool), "rewards": np.full(2, 5.0)}
     runner = EnvRunner(Scripted(**always), ended.append)
     runner.reset()

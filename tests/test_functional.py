@@ -32,6 +32,7 @@ from lightning_rl.functional import (
     kl_k2,
     lambda_returns,
     n_step_returns,
+    n_step_target,
     normalize,
     ppo_policy_loss,
     ppo_value_loss,
@@ -597,6 +598,22 @@ def test_normalize_turns_equal_advantages_into_zeros(size: int) -> None:
     assert torch.equal(normalize(torch.full((size,), 100.1)), torch.zeros(size))
 
 
+# --- n-step targets of minibatches ------------------------------------------------------------
+
+
+def test_a_terminated_state_may_have_no_value_at_all() -> None:
+    one = torch.ones(2)
+    target = n_step_target(one, torch.tensor([torch.nan, 2.0]), torch.tensor([True, False]), one)
+    assert target.tolist() == [1.0, 3.0]
+
+
+def test_a_column_of_values_is_refused() -> None:
+    """It would broadcast to (B, B), as in the template of Lightning and in pl_bolts."""
+    one = torch.ones(4)
+    with pytest.raises(ShapeError, match=r"next_values has shape \(4, 1\), expected \(4,\)"):
+        n_step_target(one, torch.ones(4, 1), one > 1, one)
+
+
 # --- shapes -------------------------------------------------------------------------------------
 
 TIME = {name: torch.zeros(4, 3) for name in ("rewards", "values", "next_values")}
@@ -614,6 +631,12 @@ GOOD: dict[Callable[..., Tensor], dict[str, Any]] = {
     gae: {**TIME, **FLAG, **VALID, "gamma": 0.9, "gae_lambda": 0.9},
     lambda_returns: {**NEXT, **FLAG, "gamma": 0.9, "lambda_": 0.9},
     n_step_returns: {**NEXT, **FLAG, "gamma": 0.9, "n": 2},
+    n_step_target: {
+        "rewards": torch.zeros(5),
+        "next_values": torch.zeros(5),
+        "terminated": torch.zeros(5, dtype=torch.bool),
+        "discounts": torch.zeros(5),
+    },
     ppo_policy_loss: {**PROBS, "advantages": torch.zeros(5), "clip_range": 0.2},
     ppo_value_loss: {
         "values": torch.zeros(5),

@@ -24,7 +24,12 @@ from lightning_rl import (
     ReinforceConfig,
     evaluate,
 )
-from lightning_rl.testing import ConstantRewardEnv, DelayedRewardEnv, IdentityEnv, TwoStateEnv
+from lightning_rl.testing.probe_envs import (
+    ConstantRewardEnv,
+    DelayedRewardEnv,
+    IdentityEnv,
+    TwoStateEnv,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 

@@ -21,12 +21,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from lightning_rl import AgentTrainer, EnvStepProgressBar, EpisodeHistory, PPOAgent, PPOConfig
-from lightning_rl import live as live_module
-from lightning_rl.controls import Controls
-from lightning_rl.envs import make_vector_env
+from lightning_rl.callbacks import live_returns as live_module
+from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.live_returns import (
+    DRAWING_SHARE,
+    DrawingBudget,
+    LiveReturns,
+    reward_threshold,
+)
+from lightning_rl.envs.vectorize import make_vector_env
 from lightning_rl.errors import ConfigError
-from lightning_rl.live import DRAWING_SHARE, DrawingBudget, LiveReturns, reward_threshold
-from lightning_rl.plotting import draw_returns
+from lightning_rl.notebook.curves import draw_returns
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 

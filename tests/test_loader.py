@@ -18,7 +18,8 @@ from torch import nn
 
 from lightning_rl.agents.ppo import PPOAgent, PPOConfig
 from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
-from lightning_rl.loader import EnvDataLoader, EvaluationDataLoader, EvaluationResult, evaluate
+from lightning_rl.evaluation import EvaluationDataLoader, EvaluationResult, evaluate
+from lightning_rl.loader import EnvDataLoader
 
 
 class Countdown(gym.Env):
@@ -284,7 +285,7 @@ def test_statistics_that_were_learned_are_used() -> None:
 
 
 def test_an_episode_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_rl.loader.MAX_EPISODE_STEPS", 100)
+    monkeypatch.setattr("lightning_rl.evaluation.MAX_EPISODE_STEPS", 100)
     agent = PPOAgent()
     EnvDataLoader(agent, "Pendulum-v1")
     with pytest.raises(EnvError, match=r"did not end within 100 env steps.*TimeLimit"):

@@ -11,7 +11,7 @@ import torch
 
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
-from lightning_rl.world_model import WorldModel
+from lightning_rl.worlds.world_model import WorldModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 

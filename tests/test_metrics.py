@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lightning_rl.metrics import IterationMetrics, clip_norm, to_array
+from lightning_rl.buffers.arrays import to_array
+from lightning_rl.statistics.metrics import IterationMetrics
+from lightning_rl.updates import clip_norm
 
 NUMBERS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20)
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from lightning_rl import minari_format
 from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError, SpaceError
-from lightning_rl.minari_format import from_minari, to_minari
-from lightning_rl.testing import IdentityEnv
-from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory
-from lightning_rl.trajectory_recorder import TrajectoryWriter
+from lightning_rl.testing.probe_envs import IdentityEnv
+from lightning_rl.trajectories import minari as minari_format
+from lightning_rl.trajectories.collect import make_random_trajectory
+from lightning_rl.trajectories.dataset import TrajectoryDataset
+from lightning_rl.trajectories.minari import from_minari, to_minari
+from lightning_rl.trajectories.writer import TrajectoryWriter
 
 minari = pytest.importorskip("minari")
 pytestmark = pytest.mark.filterwarnings(  # Minari asks for an author and the like

@@ -14,17 +14,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from lightning_rl.agents.ppo import PPOAgent
-from lightning_rl.buffers import to_tensor
-from lightning_rl.distributions import num_action_parameters
+from lightning_rl.buffers.arrays import to_tensor
 from lightning_rl.errors import ShapeError, SpaceError
-from lightning_rl.networks import (
-    ActorCriticNetwork,
-    ImageEncoder,
-    Tanh,
-    check_actor_critic_outputs,
-    make_encoder,
-    orthogonal,
-)
+from lightning_rl.networks.actor_critic import ActorCriticNetwork, Tanh, check_actor_critic_outputs
+from lightning_rl.networks.distributions import num_action_parameters
+from lightning_rl.networks.encoders import ImageEncoder, make_encoder, orthogonal
 
 B = 5
 

@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_rl.errors import SpaceError
-from lightning_rl.normalization import ObservationNormalizer, RewardScaler, RunningMoments
+from lightning_rl.statistics.normalization import (
+    ObservationNormalizer,
+    RewardScaler,
+    RunningMoments,
+)
 
 ITEMS = st.tuples(st.integers(1, 30), st.integers(1, 3)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-1e3, 1e3))

@@ -255,7 +255,7 @@ def test_warnings_and_the_level_of_lightnings_messages_stay(kernel: Kernel) -> N
 
 def test_a_fit_in_the_background_leaves_the_notebook_free(kernel: Kernel) -> None:
     kernel.run(
-        "from lightning_rl.controls import fit_in_background\n"
+        "from lightning_rl import fit_in_background\n"
         "trainer = AgentTrainer(logger=False, enable_checkpointing=False, "
         f"max_env_steps={ENDLESS})\n"
         'handle = fit_in_background(trainer, PPOAgent(), "CartPole-v1")'

@@ -22,8 +22,8 @@ from PIL import Image, ImageSequence
 
 from lightning_rl import DQNAgent, EnvDataLoader, LightningAgentModule, PPOAgent, SACAgent
 from lightning_rl.errors import ConfigError, EnvError, SpaceError, StateError
-from lightning_rl.player import EpisodePlayer
-from lightning_rl.recording import EpisodeRecord, record_episode
+from lightning_rl.notebook.player import EpisodePlayer
+from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 
 
 class Painter(gym.Env):
@@ -321,7 +321,7 @@ def test_pyplot_is_never_imported(painted: EpisodeRecord, monkeypatch: pytest.Mo
 
 KERNEL_CODE = """
 from lightning_rl import EnvDataLoader, PPOAgent
-from lightning_rl.player import EpisodePlayer
+from lightning_rl.notebook import EpisodePlayer
 agent = PPOAgent()
 EnvDataLoader(agent, "CartPole-v1")
 player = EpisodePlayer(agent, "CartPole-v1", max_steps=4)

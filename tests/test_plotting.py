@@ -18,7 +18,8 @@ from PIL import Image
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
-from lightning_rl.plotting import PALETTE, draw_returns, outline, rolling, thinned
+from lightning_rl.notebook.curves import draw_returns, outline, rolling, thinned
+from lightning_rl.notebook.figures import PALETTE
 
 
 def history(returns: list[float]) -> EpisodeHistory:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lightning_rl import AgentTrainer, EnvDataLoader, PPOAgent, PPOConfig, evaluate
 from lightning_rl.errors import ShapeError
-from lightning_rl.testing import CountingEnv, IdentityEnv
+from lightning_rl.testing.probe_envs import CountingEnv, IdentityEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 

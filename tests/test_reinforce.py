@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_rl import EnvDataLoader, ReinforceAgent, ReinforceConfig
 from lightning_rl.errors import ConfigError
-from lightning_rl.testing import CountingEnv
+from lightning_rl.testing.probe_envs import CountingEnv
 
 SETTINGS: dict[str, Any] = {
     "rollout_steps": 30, "learning_rate": 1e-2, "gamma": 0.5, "baseline": True,

@@ -16,12 +16,12 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_rl.checkpoint import from_plain, to_plain
-from lightning_rl.envs import Step
+from lightning_rl.buffers.folder import MANIFEST
+from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer, SumTree
+from lightning_rl.buffers.replay import ReplayBuffer
+from lightning_rl.checkpoints.plain_values import from_plain, to_plain
+from lightning_rl.envs.runner import VectorStep
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
-from lightning_rl.prioritized import PrioritizedReplayBuffer, SumTree
-from lightning_rl.replay import ReplayBuffer
-from lightning_rl.storage import MANIFEST
 
 BOX = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 TWO = spaces.Discrete(2)
@@ -49,7 +49,7 @@ class Episodes:
     def array(self) -> np.ndarray:
         return np.array(self.observations, dtype=np.float32)[:, None]
 
-    def step(self, ends: list[str | None]) -> Step:
+    def step(self, ends: list[str | None]) -> VectorStep:
         valid = ~np.array(self.resets)
         final = {}
         for i in range(self.num_envs):
@@ -68,7 +68,7 @@ class Episodes:
         terminated = np.array([end == "terminated" for end in ends])
         truncated = np.array([end == "truncated" for end in ends])
         before_step = np.where(valid, self.rewards_before, 99.0).astype(np.float32)
-        return Step(self.array(), before_step, terminated, truncated, valid, final)
+        return VectorStep(self.array(), before_step, terminated, truncated, valid, final)
 
     rewards_before: np.ndarray = np.zeros(0)
 
@@ -170,7 +170,7 @@ def test_both_flags_at_once_mean_terminated() -> None:
     buffer = ReplayBuffer(10, 1, BOX, TWO)
     yes, zeros = np.array([True]), np.zeros(1, np.float32)
     buffer.start(np.zeros((1, 1), np.float32))
-    buffer.add(np.array([0]), {}, Step(np.ones((1, 1), np.float32), zeros, yes, yes, yes, {}))
+    buffer.add(np.array([0]), {}, VectorStep(np.ones((1, 1), np.float32), zeros, yes, yes, yes, {}))
     assert buffer.sample(1)["terminated"].tolist() == [True]
 
 
@@ -200,7 +200,7 @@ def test_a_new_run_is_never_joined_to_the_last() -> None:
     buffer = ReplayBuffer(50, 1, BOX, TWO, n_steps=3, gamma=0.5)
     fill(buffer, [[None], [None]])  # observations 1, 2, 3
     buffer.start(np.array([[50.0]], np.float32))
-    step = Step(
+    step = VectorStep(
         np.array([[51.0]], np.float32), np.array([7.0], np.float32),
         np.array([False]), np.array([False]), np.array([True]), {},
     )  # fmt: skip
@@ -228,7 +228,7 @@ def test_dicts_images_and_offset_actions_keep_their_kinds() -> None:
     }
     buffer.start(first)
     ok, no = np.ones(2, bool), np.zeros(2, bool)
-    buffer.add(np.array([299, 299]), {}, Step(first, np.ones(2, np.float32), no, no, ok, {}))
+    buffer.add(np.array([299, 299]), {}, VectorStep(first, np.ones(2, np.float32), no, no, ok, {}))
     batch = buffer.sample(2)
     assert batch["observations"]["image"].dtype == torch.uint8
     assert batch["observations"]["image"].unique().tolist() == [200]
@@ -254,7 +254,7 @@ def test_what_is_not_finite_is_never_drawn() -> None:
     buffer.check_finite()
     assert len(buffer) == 4
     no, ok = np.array([False]), np.array([True])
-    bad = Step(np.array([[np.nan]], np.float32), np.zeros(1, np.float32), no, no, ok, {})
+    bad = VectorStep(np.array([[np.nan]], np.float32), np.zeros(1, np.float32), no, no, ok, {})
     buffer.add(np.array([0]), {}, bad)
     with pytest.raises(NonFiniteError, match="sub-environment 0 returned nan in its observations"):
         buffer.check_finite()
@@ -371,7 +371,7 @@ def test_a_loaded_buffer_draws_the_same_bits(kind: Any, steps: int, same_step: b
     torch.save(to_plain(buffer.state_dict()), file)
     file.seek(0)
     other.load_state_dict(from_plain(torch.load(file, weights_only=True)))
-    step = Step(
+    step = VectorStep(
         np.full((2, 1), 77, np.float32), np.ones(2, np.float32), np.zeros(2, bool),
         np.zeros(2, bool), np.ones(2, bool), {},
     )  # fmt: skip
@@ -478,7 +478,7 @@ def test_a_step_that_is_cut_short_leaves_nothing(monkeypatch: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_rl.replay.write", interrupted)
+        patch.setattr("lightning_rl.buffers.replay.write", interrupted)
         envs.rewards_before = np.zeros(1)
         with pytest.raises(KeyboardInterrupt):
             buffer.add(np.array([0]), {}, envs.step([None]))

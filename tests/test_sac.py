@@ -17,10 +17,11 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from lightning_rl import AgentTrainer, EnvDataLoader, SACAgent, SACConfig, evaluate
 from lightning_rl.agents.replay_agent import make_target, move_target
-from lightning_rl.distributions import SquashedGaussian
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
-from lightning_rl.networks import SoftActorCriticNetwork
-from lightning_rl.testing import IdentityEnv, check_agent
+from lightning_rl.networks.action_values import SoftActorCriticNetwork
+from lightning_rl.networks.distributions import SquashedGaussian
+from lightning_rl.testing.check_agent import check_agent
+from lightning_rl.testing.probe_envs import IdentityEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 

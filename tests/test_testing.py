@@ -22,9 +22,8 @@ from lightning_rl import (
     ReinforceAgent,
     SACAgent,
 )
-from lightning_rl.buffers import select
-from lightning_rl.checkpoint import env_state, load_env_state
-from lightning_rl.distributions import Categorical
+from lightning_rl.buffers.arrays import select
+from lightning_rl.checkpoints.env_state import env_state, load_env_state
 from lightning_rl.errors import (
     ConfigError,
     LightningRLError,
@@ -33,13 +32,14 @@ from lightning_rl.errors import (
     SpaceError,
     StateError,
 )
-from lightning_rl.testing import (
+from lightning_rl.networks.distributions import Categorical
+from lightning_rl.testing.check_agent import check_agent
+from lightning_rl.testing.probe_envs import (
     ConstantRewardEnv,
     CountingEnv,
     DelayedRewardEnv,
     IdentityEnv,
     TwoStateEnv,
-    check_agent,
 )
 
 ACTION_SPACES: dict[str, Space] = {

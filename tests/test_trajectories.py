@@ -20,16 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from lightning_rl import EnvDataLoader, PPOAgent, trajectory_files, trajectory_recorder
+from lightning_rl import EnvDataLoader, PPOAgent
 from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
-from lightning_rl.testing import CountingEnv, DelayedRewardEnv, IdentityEnv
-from lightning_rl.trajectories import (
-    TrajectoryDataset,
-    make_random_trajectory,
-    make_trajectory,
-)
-from lightning_rl.trajectory_files import TrajectoryFiles
-from lightning_rl.trajectory_recorder import TrajectoryWriter
+from lightning_rl.testing.probe_envs import CountingEnv, DelayedRewardEnv, IdentityEnv
+from lightning_rl.trajectories import files as trajectory_files
+from lightning_rl.trajectories import recorder as trajectory_recorder
+from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
+from lightning_rl.trajectories.dataset import TrajectoryDataset
+from lightning_rl.trajectories.files import TrajectoryFiles
+from lightning_rl.trajectories.writer import TrajectoryWriter
 
 KEYS = ["observations", "actions", "rewards", "next_observations", "terminated", "truncated"]
 POINT = spaces.Box(-np.inf, np.inf, (2,))

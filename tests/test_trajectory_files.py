@@ -23,17 +23,16 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_rl import trajectory_files, trajectory_recorder
+from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, DatasetError, LightningRLError, ShapeError, SpaceError
-from lightning_rl.testing import IdentityEnv
-from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory
-from lightning_rl.trajectory_files import (
-    MANIFEST,
-    TrajectoryFiles,
-    space_from_json,
-    space_to_json,
-)
-from lightning_rl.trajectory_recorder import TrajectoryWriter
+from lightning_rl.testing.probe_envs import IdentityEnv
+from lightning_rl.trajectories import files as trajectory_files
+from lightning_rl.trajectories import writer as trajectory_recorder
+from lightning_rl.trajectories.collect import make_random_trajectory
+from lightning_rl.trajectories.dataset import TrajectoryDataset
+from lightning_rl.trajectories.files import TrajectoryFiles
+from lightning_rl.trajectories.manifest import MANIFEST
+from lightning_rl.trajectories.writer import TrajectoryWriter
 
 POINT = spaces.Box(-1, 1, (2,))
 ARRAYS = ["observations.npy", "actions.npy", "rewards.npy", "episodes.npy"]
@@ -92,8 +91,8 @@ array_spaces = st.one_of(
     st.one_of(array_spaces, st.dictionaries(st.text(), array_spaces, min_size=1).map(spaces.Dict))
 )
 def test_a_space_is_read_as_it_was_written(space: spaces.Space) -> None:
-    text = json.dumps(space_to_json(space), allow_nan=False)
-    read = space_from_json(json.loads(text))
+    text = json.dumps(space_state(space), allow_nan=False)
+    read = space_from_state(json.loads(text))
     assert read == space
     assert read.dtype == space.dtype
 
@@ -103,7 +102,7 @@ def test_a_space_is_read_as_it_was_written(space: spaces.Space) -> None:
 )
 def test_a_discrete_space_of_small_numbers_is_read_as_it_was_written() -> None:
     space = spaces.Discrete(3, start=-1, dtype=np.int8)
-    read = space_from_json(json.loads(json.dumps(space_to_json(space))))
+    read = space_from_state(json.loads(json.dumps(space_state(space))))
     assert (read, read.dtype) == (space, np.int8)
 
 
@@ -111,9 +110,9 @@ def test_a_space_with_bounds_of_its_own_class_is_read_as_a_box() -> None:
     class Pixels(spaces.Box):
         """A user's own class."""
 
-    read = space_from_json(space_to_json(Pixels(0, 255, (84, 84), np.uint8)))
+    read = space_from_state(space_state(Pixels(0, 255, (84, 84), np.uint8)))
     assert read == spaces.Box(0, 255, (84, 84), np.uint8)
-    assert len(json.dumps(space_to_json(read))) < 200
+    assert len(json.dumps(space_state(read))) < 200
 
 
 class Unusual(IdentityEnv):
@@ -429,9 +428,10 @@ def test_what_was_collected_before_the_disk_was_full_can_be_read(
 
 COLLECT = """
 import sys
-from lightning_rl import trajectories, trajectory_recorder
-trajectory_recorder.FLUSH_BYTES = 40_000
-trajectories.make_random_trajectory("CartPole-v1", sys.argv[1], 10_000_000, progress=False)
+from lightning_rl import make_random_trajectory
+from lightning_rl.trajectories import writer
+writer.FLUSH_BYTES = 40_000
+make_random_trajectory("CartPole-v1", sys.argv[1], 10_000_000, progress=False)
 """
 
 

@@ -30,10 +30,11 @@ from torch.utils.data import (
 
 from lightning_rl.agents.dqn import DQNAgent
 from lightning_rl.agents.sac import SACAgent
-from lightning_rl.dynamics import EnsembleLinear, EnsembleNetwork
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
-from lightning_rl.world_model import WorldModel, WorldModelConfig, horizon_errors
-from lightning_rl.world_model_plots import plot_horizon_errors, plot_predictions
+from lightning_rl.worlds.dynamics import EnsembleLinear, EnsembleNetwork
+from lightning_rl.worlds.horizon import horizon_errors
+from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
+from lightning_rl.worlds.world_model import WorldModel, WorldModelConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),  # Lightning's

@@ -28,14 +28,14 @@ from lightning_rl.agents.replay_agent import (
     ReplayConfig,
     make_target,
     move_target,
-    n_step_target,
 )
-from lightning_rl.buffers import allocate
-from lightning_rl.checkpoint import settings_from
+from lightning_rl.buffers.arrays import allocate
+from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
+from lightning_rl.buffers.replay import ReplayBuffer
+from lightning_rl.checkpoints.settings import settings_from
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
-from lightning_rl.networks import QNetwork
-from lightning_rl.prioritized import PrioritizedReplayBuffer
-from lightning_rl.replay import ReplayBuffer
+from lightning_rl.functional import n_step_target
+from lightning_rl.networks.action_values import QNetwork
 
 
 @dataclass(frozen=True)

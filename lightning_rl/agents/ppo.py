@@ -24,9 +24,8 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.buffers import allocate, flatten_time, select, write
-from lightning_rl.checkpoint import settings_from
-from lightning_rl.distributions import ActionDistribution, action_distribution
+from lightning_rl.buffers.arrays import allocate, flatten_time, select, write
+from lightning_rl.checkpoints.settings import settings_from
 from lightning_rl.errors import ConfigError
 from lightning_rl.functional import (
     approx_kl,
@@ -37,8 +36,9 @@ from lightning_rl.functional import (
     ppo_policy_loss,
     ppo_value_loss,
 )
-from lightning_rl.networks import ActorCriticNetwork, check_actor_critic_outputs
-from lightning_rl.normalization import ObservationNormalizer, RewardScaler
+from lightning_rl.networks.actor_critic import ActorCriticNetwork, check_actor_critic_outputs
+from lightning_rl.networks.distributions import ActionDistribution, action_distribution
+from lightning_rl.statistics.normalization import ObservationNormalizer, RewardScaler
 
 
 @dataclass(frozen=True)

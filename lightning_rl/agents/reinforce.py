@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.buffers import select
-from lightning_rl.checkpoint import settings_from
-from lightning_rl.distributions import action_distribution
+from lightning_rl.buffers.arrays import select
+from lightning_rl.checkpoints.settings import settings_from
 from lightning_rl.errors import ConfigError
 from lightning_rl.functional import discounted_returns, normalize
-from lightning_rl.networks import ActorCriticNetwork
+from lightning_rl.networks.actor_critic import ActorCriticNetwork
+from lightning_rl.networks.distributions import action_distribution
 
 
 @dataclass(frozen=True)

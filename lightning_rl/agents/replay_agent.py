@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.envs import to_env_actions
-from lightning_rl.errors import ConfigError, ShapeError, StateError
-from lightning_rl.metrics import to_array
-from lightning_rl.replay import ReplayBuffer
+from lightning_rl.buffers.arrays import to_array
+from lightning_rl.buffers.replay import ReplayBuffer
+from lightning_rl.envs.runner import to_env_actions
+from lightning_rl.errors import ConfigError, StateError
 
 
 @dataclass(frozen=True)
@@ -204,34 +204,3 @@ def move_target(target: nn.Module, network: nn.Module, tau: float) -> None:
     move(list(target.parameters()), list(network.parameters()), None)
     for old, new in zip(target.buffers(), network.buffers(), strict=True):
         old.copy_(new)
-
-
-def n_step_target(
-    rewards: Tensor, next_values: Tensor, terminated: Tensor, discounts: Tensor
-) -> Tensor:
-    """Compute the n-step TD target of B transitions.
-
-        y = r_0 + γ r_1 + ... + γ^(k-1) r_(k-1) + γ^k V(s_k),  without V where terminated
-
-    Args:
-        rewards: (B,) float, the discounted sum of k ≤ n rewards.
-        next_values: (B,) float, V of the state after them; ignored (may be NaN) where terminated.
-        terminated: (B,) bool.
-        discounts: (B,) float, γ^k.
-
-    Raises:
-        ShapeError: if the shapes differ: (B, 1) against (B,) would broadcast to (B, B).
-
-    Example:
-        >>> one = torch.ones(2)
-        >>> n_step_target(one, 10 * one, torch.tensor([False, True]), 0.5 * one)
-        tensor([6., 1.])
-
-    Reference: Sutton and Barto 2018, eq. 7.1.
-    """
-    shapes = [tuple(t.shape) for t in (rewards, next_values, terminated, discounts)]
-    if len(set(shapes)) > 1:
-        raise ShapeError(
-            f"rewards, next_values, terminated, discounts have shapes {shapes}; expected one (B,)."
-        )
-    return torch.addcmul(rewards, discounts, next_values.masked_fill(terminated, 0.0))

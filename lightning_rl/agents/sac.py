@@ -32,13 +32,13 @@ from lightning_rl.agents.replay_agent import (
     ReplayConfig,
     make_target,
     move_target,
-    n_step_target,
 )
-from lightning_rl.buffers import allocate
-from lightning_rl.checkpoint import settings_from
-from lightning_rl.distributions import SquashedGaussian
+from lightning_rl.buffers.arrays import allocate
+from lightning_rl.checkpoints.settings import settings_from
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
-from lightning_rl.networks import SoftActorCriticNetwork
+from lightning_rl.functional import n_step_target
+from lightning_rl.networks.action_values import SoftActorCriticNetwork
+from lightning_rl.networks.distributions import SquashedGaussian
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ SETUP = """
 import json, time
 import numpy as np
 from lightning_rl import AgentTrainer, EpisodeHistory, PPOAgent
-from lightning_rl.controls import Controls
-from lightning_rl.live import LiveReturns, LiveRun
+from lightning_rl.callbacks import Controls
+from lightning_rl.callbacks.live_returns import LiveReturns, LiveRun
 
 def fit(env_steps, is_live):
     live = LiveReturns()

@@ -42,7 +42,7 @@ def ours(agent: Any, env: str, env_steps: int, num_envs: int | None = None, seed
 def our_dqn(env_steps: int, num_envs: int) -> int:
     """rl-zoo's setting for CartPole-v1 (hyperparams/dqn.yml), without double Q."""
     from lightning_rl import DQNAgent, DQNConfig
-    from lightning_rl.networks import QNetwork
+    from lightning_rl.networks.action_values import QNetwork
 
     config = DQNConfig(
         rollout_steps=256, gradient_steps=128, batch_size=64, learning_rate=2.3e-3, gamma=0.99,
@@ -70,7 +70,7 @@ def stable_dqn(env_steps: int, seed: int = 0) -> Any:
 def our_sac(env_steps: int, num_envs: int) -> int:
     """SAC on Pendulum-v1: one update an env step, in blocks of 64."""
     from lightning_rl import SACAgent, SACConfig
-    from lightning_rl.networks import SoftActorCriticNetwork
+    from lightning_rl.networks.action_values import SoftActorCriticNetwork
 
     config = SACConfig(
         rollout_steps=64, gradient_steps=64, batch_size=256, learning_rate=1e-3,

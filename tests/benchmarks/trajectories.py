@@ -65,7 +65,7 @@ def loader(repeats: int, window: int = 1) -> dict[str, float]:
     `item_by_item` fetches the same windows from the same files by `dataset[i]`, `in_memory` from
     tensors held in memory; the ratios are theirs / ours.
     """
-    from lightning_rl.trajectories import make_random_trajectory
+    from lightning_rl.trajectories.collect import make_random_trajectory
 
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_random_trajectory("CartPole-v1", folder, progress=False)
@@ -86,7 +86,7 @@ def loader(repeats: int, window: int = 1) -> dict[str, float]:
 
 def write_large(folder: str, num_transitions: int) -> None:
     """Write episodes of 1 to 200 env steps with CartPole's spaces."""
-    from lightning_rl.trajectory_recorder import TrajectoryWriter
+    from lightning_rl.trajectories.writer import TrajectoryWriter
 
     env, generator = gym.make("CartPole-v1"), np.random.default_rng(0)
     writer = TrajectoryWriter(folder, env.observation_space, env.action_space, "CartPole-v1")
@@ -100,7 +100,7 @@ def write_large(folder: str, num_transitions: int) -> None:
 
 def read_large(folder: str, window: int, batches: int) -> dict[str, float]:
     """Open a dataset and read random windows of it. Give seconds, and the growth of RSS in MB."""
-    from lightning_rl.trajectories import TrajectoryDataset
+    from lightning_rl.trajectories.dataset import TrajectoryDataset
 
     process = psutil.Process()
     before, start = process.memory_info().rss, time.perf_counter()

@@ -14,7 +14,7 @@ QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary":
 
 def learn(env: str, agent: Any, config: Any, seed: int) -> Any:
     """Run the chain: collect, learn a model, dream."""
-    from lightning_rl.dream import learn_in_dream
+    from lightning_rl.worlds.chain import learn_in_dream
 
     with tempfile.TemporaryDirectory() as folder:
         return learn_in_dream(env, Path(folder) / "data", agent, None, config, seed, **OPTIONS)
@@ -23,7 +23,7 @@ def learn(env: str, agent: Any, config: Any, seed: int) -> Any:
 def cartpole_chain(seed: int, rounds: int = 0) -> Any:
     """Learn CartPole-v1 from 10,000 random env steps and `rounds` times 2,000 own ones."""
     from lightning_rl import PPOAgent
-    from lightning_rl.dream import DreamConfig
+    from lightning_rl.worlds.chain import DreamConfig
 
     return learn("CartPole-v1", PPOAgent(), DreamConfig(rounds=rounds), seed)
 
@@ -31,7 +31,7 @@ def cartpole_chain(seed: int, rounds: int = 0) -> Any:
 def pendulum_chain(seed: int) -> Any:
     """Learn Pendulum-v1 from 10,000 random env steps."""
     from lightning_rl import PPOAgent, PPOConfig
-    from lightning_rl.dream import DreamConfig
+    from lightning_rl.worlds.chain import DreamConfig
 
     ppo = PPOConfig(
         rollout_steps=4096, batch_size=1024, update_epochs=10, learning_rate=3e-3, gamma=0.95,
@@ -59,8 +59,9 @@ def ppo(env: Any, seed: int) -> None:
 
 def make_dream(seed: int) -> Any:
     """Make the dream that `ppo` is timed in, of the same 32 sub-environments as the real one."""
-    from lightning_rl.dream import DreamEnv, train_world_model
-    from lightning_rl.trajectories import make_random_trajectory
+    from lightning_rl.trajectories.collect import make_random_trajectory
+    from lightning_rl.worlds.chain import train_world_model
+    from lightning_rl.worlds.dream_env import DreamEnv
 
     with tempfile.TemporaryDirectory() as folder:
         steps = make_random_trajectory(

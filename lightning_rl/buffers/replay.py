@@ -1,0 +1,417 @@
+"""Replay: the transitions of many rollouts, in a ring, to be drawn again at random."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_rl.buffers.arrays import (
+    Arrays,
+    allocate,
+    check_finite,
+    named_arrays,
+    select,
+    split,
+    to_tensor,
+    write,
+)
+from lightning_rl.buffers.folder import Fields, ReplayFolder
+from lightning_rl.envs.runner import Observation, VectorStep
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+
+VALID: Final = 1  # the bits of a row's flags; a row that may not be sampled has none
+TERMINATED: Final = 2
+TRUNCATED: Final = 4
+HAS_FINAL: Final = 8  # SAME_STEP: the row's true last observation is kept apart
+ENDED: Final = TERMINATED | TRUNCATED
+DRAW_BYTES: Final = 2**22  # minibatches are drawn together up to this size: the cache's
+
+
+class ReplayBuffer:
+    """A ring of the last T steps of N sub-environments, from which transitions are drawn.
+
+    Every observation is stored once: a transition's next observation is the next row's. In
+    NEXT_STEP mode that is the episode's true last one, held by the reset row, which is never
+    drawn; in SAME_STEP mode the true last observations are kept apart. The ring has T + 1 rows:
+    the row at `head` holds the observation that the next action answers, and has no transition.
+
+    With `n_steps` above 1 a drawn transition sums up to n rewards, r_0 + γ r_1 + ... It is cut
+    behind an episode's end, and where the stored steps end.
+
+    Args:
+        capacity: transitions to hold, over all sub-environments (rounded up to full rows).
+        num_envs: N, sub-environments.
+        observation_space: of one sub-environment.
+        action_space: of one sub-environment.
+        n_steps: rewards of one transition.
+        gamma: discount factor of the rewards after the first.
+        directory: a folder for the arrays, so that they may exceed the memory: a new or empty
+            one, or one that a buffer for the same spaces has filled, which is gone on with.
+
+    Attributes:
+        observations: (T + 1, N, ...), or a dict of such arrays.
+        head: the row that is filled next.
+
+    Raises:
+        ConfigError: for a setting out of its range, or a folder that can't be used.
+        SpaceError: if the folder holds the transitions of another environment.
+
+    Example:
+        >>> buffer = ReplayBuffer(1000, 8, spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+        >>> buffer.observations.shape, len(buffer)
+        ((126, 8, 4), 0)
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_space: Space,
+        action_space: Space,
+        *,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        directory: str | Path | None = None,
+    ) -> None:
+        for name, value in (("capacity", capacity), ("num_envs", num_envs), ("n_steps", n_steps)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}; expected at least 1.")
+        self.num_rows = math.ceil(capacity / num_envs) + 1  # R = T + 1
+        if n_steps >= self.num_rows:
+            raise ConfigError(
+                f"capacity={capacity} is too few for n_steps={n_steps} of {num_envs} "
+                f"sub-environments; expected at least {n_steps * num_envs}."
+            )
+        self.num_envs, self.n_steps, self.gamma = num_envs, n_steps, gamma
+        self.head, self.is_full = 0, False
+        self.fields = ring_layout(observation_space, action_space, self.num_rows, num_envs)
+        self.folder: ReplayFolder | None = None
+        if directory is None:
+            arrays = {name: np.zeros(shape, dtype) for name, (dtype, shape) in self.fields.items()}
+        else:
+            self.folder = ReplayFolder(directory, self.fields, observation_space, action_space)
+            arrays, self.head, self.is_full = self.folder.open()
+        self._use(arrays, observation_space)
+        self._final: dict[int, dict[int, Any]] = {}  # row -> sub-environment -> last observation
+        self._unchecked = 0  # rows added since `check_finite`
+        self._close_seam()  # of a folder whose last run was cut short
+
+    def _use(self, arrays: Arrays, observation_space: Space) -> None:
+        self._arrays = arrays
+        self.observations: Any = arrays.get("observations")
+        if isinstance(observation_space, spaces.Dict):
+            self.observations = {key: arrays[f"observations.{key}"] for key in observation_space}
+        self.actions, self.rewards = arrays["actions"], arrays["rewards"]
+        self.flags = arrays["flags"]
+        self._num_slots = self.num_rows * self.num_envs
+        # The same memory with one axis of slots: slot = row * N + sub-environment.
+        flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+        self._flat_observations = {name: flat[name] for name in named_arrays(self.observations)}
+        self._flat_actions, self._flat_rewards = flat["actions"], flat["rewards"]
+        self._flat_flags = flat["flags"]
+        self._row_bytes = 2 * sum(a[:1].nbytes for a in self._flat_observations.values())
+
+    def _close_seam(self) -> None:
+        """Forget what a run that was killed has written where this one goes on."""
+        self.flags[self.head :][: 1 if self.is_full else None] = 0
+        if self.folder is not None:  # which does not hold what is kept apart
+            self.flags[self.flags & HAS_FINAL > 0] = 0
+            self._final.clear()
+        self._recount()
+
+    def _recount(self) -> None:
+        self._num_valid = int(np.count_nonzero(self._flat_flags))
+
+    def __len__(self) -> int:
+        """Count the transitions that can be drawn."""
+        return self._num_valid
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    # ---- filling -----------------------------------------------------------------------------
+
+    def start(self, observations: Observation) -> None:
+        """Begin new episodes with these (N, ...) observations; running ones are cut off."""
+        if self.head or self.is_full:
+            self._advance()  # the row left behind holds the last step's next observation
+        write(self.observations, self.head, observations)
+
+    def current(self) -> Any:
+        """Give the (N, ...) observations that the next action answers, as views."""
+        return select(self.observations, self.head)
+
+    def add(self, actions: NDArray[Any], remembered: dict[str, Tensor], step: VectorStep) -> None:
+        """Append one step of every sub-environment, over the oldest where the ring is full.
+
+        Args:
+            actions: (N, ...) as the policy chose them.
+            remembered: must be empty: what a policy said long ago is of no use later.
+            step: what the environment answered.
+
+        Raises:
+            ConfigError: if there is something to remember.
+        """
+        if remembered:
+            names = f"act remembers {list(remembered)}"
+            raise ConfigError(f"{names}, which is not kept; compute them in training_step.")
+        row = self.head
+        self.actions[row] = actions
+        self.rewards[row] = step.rewards
+        flags = (VALID + TERMINATED * step.terminated + TRUNCATED * step.truncated) * step.valid
+        if step.final_observations:
+            self._final[row] = copy.deepcopy(step.final_observations)
+            flags[list(step.final_observations)] |= HAS_FINAL
+        self._advance()
+        write(self.observations, self.head, step.observations)
+        # Last, so that what is cut short has left no transition; a reset row has no flags.
+        self.flags[row] = flags
+        self._num_valid += int(np.count_nonzero(step.valid))
+
+    def _advance(self) -> None:
+        self.head += 1
+        if self.head == self.num_rows:
+            self.head, self.is_full = 0, True
+        if self.is_full:
+            self._num_valid -= int(np.count_nonzero(self.flags[self.head]))
+            self._final.pop(self.head, None)
+        self.flags[self.head] = 0
+        self._unchecked = min(self._unchecked + 1, self.num_rows - 1)
+
+    def check_finite(self) -> None:
+        """Check every reward and observation added since the last check.
+
+        Raises:
+            NonFiniteError: naming the first sub-environment and step (from 1) with a NaN or inf.
+                None of these steps will be drawn.
+        """
+        rows = self._last_rows(self._unchecked)
+        self._unchecked = 0
+        try:
+            check_finite("rewards", self.rewards[rows], first_step=1)
+            for name, array in named_arrays(self.observations).items():
+                check_finite(name, array[np.append(rows, self.head)], first_step=0)
+            final = [(t + 1, *item) for t, r in enumerate(rows) for item in self._final_of(r)]
+            for t, env_index, (name, array) in final:
+                check_finite(name, array, t, env_index)
+        except NonFiniteError:
+            self.flags[rows] = 0
+            self._recount()
+            raise
+
+    def _final_of(self, row: int) -> Iterator[tuple[int, tuple[str, NDArray[Any]]]]:
+        for env_index, observation in self._final.get(int(row), {}).items():
+            for name, part in named_arrays(observation).items():
+                yield env_index, (name, np.asarray(part)[None, None])
+
+    def _last_rows(self, count: int) -> NDArray[np.int64]:
+        return np.arange(self.head - count, self.head) % self.num_rows
+
+    # ---- drawing -----------------------------------------------------------------------------
+
+    def sample(self, batch_size: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        """Draw B transitions, each as likely as any other, with replacement.
+
+        Returns:
+            observations, actions, rewards (B,): the sum of up to n discounted rewards;
+            next_observations: after the last of them; terminated (B,) bool: its state was final,
+            so there is no bootstrap; discounts (B,): γ^k of k summed rewards, the next value's
+            factor.
+
+        Raises:
+            StateError: if the buffer holds fewer than B transitions.
+        """
+        self._check_filled(batch_size)
+        return self._gather(self._draw(batch_size, generator))
+
+    def minibatches(
+        self,
+        count: int,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+        dtype: Any = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Draw minibatches as `sample` does, but many together, which is much faster.
+
+        Args:
+            count: how many.
+            batch_size: B of each.
+            generator: of the random numbers.
+            device: where to put them.
+            dtype: for observations and actions of floats.
+
+        Raises:
+            StateError: if the buffer holds fewer than B transitions.
+        """
+        self._check_filled(batch_size)
+        together = max(1, min(count, DRAW_BYTES // (batch_size * self._row_bytes)))
+        for start in range(0, count, together):
+            rows = min(together, count - start) * batch_size
+            drawn = self._gather(self._draw(rows, generator))
+            yield from split(to_device(drawn, device, dtype), batch_size)
+
+    def _check_filled(self, batch_size: int) -> None:
+        if batch_size > self._num_valid:
+            raise StateError(
+                f"asked for a batch of {batch_size}, but the buffer holds {self._num_valid} "
+                "transitions. Fill it first (learning_starts), or take a smaller batch_size."
+            )
+
+    def _draw(self, count: int, generator: torch.Generator | None) -> NDArray[np.int64]:
+        """Draw slots uniformly: those without a transition are drawn again."""
+        filled = self._num_slots if self.is_full else self.head * self.num_envs
+        slots: NDArray[np.int64] = torch.randint(filled, (count,), generator=generator).numpy()
+        flags = self._flat_flags.take(slots)
+        while np.count_nonzero(flags) < count:
+            empty = np.flatnonzero(flags == 0)
+            slots[empty] = torch.randint(filled, (len(empty),), generator=generator).numpy()
+            flags[empty] = self._flat_flags.take(slots[empty])
+        return slots
+
+    def _gather(self, slots: NDArray[np.int64]) -> dict[str, Any]:
+        # take(mode="wrap") is numpy's fastest way to rows, and closes the ring by the way
+        last, rewards, discounts = slots, self._flat_rewards.take(slots), None
+        if self.n_steps > 1:
+            last, rewards, discounts = self._sum_rewards(slots, rewards)
+        flags = self._flat_flags.take(last)
+        actions = self._flat_actions.take(slots, axis=0, mode="wrap")
+        next_slots = last + self.num_envs
+        here, there = {}, {}
+        for name, array in self._flat_observations.items():
+            here[name] = array.take(slots, axis=0, mode="wrap")
+            there[name] = array.take(next_slots, axis=0, mode="wrap")
+        if self._final:
+            self._put_final(there, last, flags)
+        if discounts is None:
+            discounts = np.full(len(slots), self.gamma, dtype=np.float32)
+        return {
+            "observations": self._as_tensors(here),
+            "actions": torch.from_numpy(
+                actions.astype(np.int64) if actions.dtype.kind in "iu" else actions
+            ),
+            "rewards": torch.from_numpy(rewards),
+            "next_observations": self._as_tensors(there),
+            "terminated": torch.from_numpy(flags & TERMINATED > 0),
+            "discounts": torch.from_numpy(discounts),
+        }
+
+    def _sum_rewards(
+        self, slots: NDArray[np.int64], rewards: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Sum up to n rewards of each episode; give the last slot, the sum and γ^k."""
+        last, total = slots, rewards.astype(np.float64)
+        discounts = np.full(len(slots), self.gamma)
+        goes_on = self._flat_flags.take(slots) & ENDED == 0
+        for _ in range(self.n_steps - 1):
+            slots = (slots + self.num_envs) % self._num_slots
+            flags = self._flat_flags.take(slots)
+            goes_on &= flags > 0  # behind the newest step, and where episodes were cut
+            total += np.where(goes_on, discounts * self._flat_rewards.take(slots), 0.0)
+            discounts = np.where(goes_on, discounts * self.gamma, discounts)
+            last = np.where(goes_on, slots, last)
+            goes_on &= flags & ENDED == 0
+        return last, total.astype(np.float32), discounts.astype(np.float32)
+
+    def _put_final(self, there: Arrays, last: NDArray[np.int64], flags: NDArray[np.uint8]) -> None:
+        for i in np.flatnonzero(flags & HAS_FINAL):
+            row, env_index = divmod(int(last[i]), self.num_envs)
+            for name, part in named_arrays(self._final[row][env_index]).items():
+                there[name][i] = part
+
+    def _as_tensors(self, arrays: Arrays) -> Any:
+        if not isinstance(self.observations, dict):
+            return torch.from_numpy(arrays["observations"])
+        parts = zip(self.observations, arrays.values(), strict=True)
+        return {key: torch.from_numpy(part) for key, part in parts}
+
+    # ---- saving ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed run needs: the filled rows, or the folder that holds them.
+
+        A folder is not copied: it goes on from the checkpoint bit for bit only if nothing was
+        added since and in NEXT_STEP mode, as it does not hold what is kept apart.
+        """
+        state: dict[str, Any] = {
+            "head": self.head,
+            "is_full": self.is_full,
+            "final": self._final,
+            "current": {
+                name: array[self.head] for name, array in named_arrays(self.observations).items()
+            },
+        }
+        if self.folder is not None:
+            self.folder.flush(self._arrays, self.head, self.is_full)
+            return state | {"directory": str(self.folder.path)}
+        rows = self.num_rows if self.is_full else self.head + 1
+        return state | {"arrays": {name: array[:rows] for name, array in self._arrays.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; raise StateError if it is of another layout."""
+        saved: Arrays = state.get("arrays", {})
+        self._check_saved(state, saved)
+        for name, array in saved.items():
+            self._arrays[name][: len(array)] = array
+        self.head, self.is_full, self._final = state["head"], state["is_full"], state["final"]
+        for name, array in named_arrays(self.observations).items():
+            if not np.array_equal(array[self.head], state["current"][name]):
+                self.flags[self.head - 1] = 0  # of a later lap, in a folder that has gone on
+            array[self.head] = state["current"][name]
+        self._close_seam()
+
+    def _check_saved(self, state: dict[str, Any], saved: Arrays) -> None:
+        folder = None if self.folder is None else str(self.folder.path)
+        if state.get("directory") != folder:
+            raise StateError(
+                f"the checkpoint's replay buffer lies in directory={state.get('directory')}; this "
+                f"one in {folder}. Give the agent the directory it was trained with."
+            )
+        rows = {name: len(array) for name, array in saved.items()}
+        got = {name: (str(a.dtype), a.shape[1:]) for name, a in saved.items()}
+        expected = {name: (dtype, shape[1:]) for name, (dtype, shape) in self.fields.items()}
+        fits = all(
+            self.num_rows == n if state["is_full"] else n < self.num_rows for n in rows.values()
+        )
+        if saved and not (fits and got == expected):
+            raise StateError(
+                f"the checkpoint's replay buffer has {rows} rows of {got}; this one "
+                f"{self.num_rows} of {expected}. Use the same environment, num_envs and capacity."
+            )
+
+
+def ring_layout(
+    observation_space: Space, action_space: Space, num_rows: int, num_envs: int
+) -> Fields:
+    """Lay out a ring's arrays: name -> (dtype, shape (R, N, ...)). Actions take least memory."""
+    parts = named_arrays(allocate(observation_space, 0))
+    parts["actions"] = allocate(action_space, 0)
+    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
+        largest = np.max(
+            action_space.n if isinstance(action_space, spaces.Discrete) else action_space.nvec
+        )
+        parts["actions"] = parts["actions"].astype(np.min_scalar_type(int(largest) - 1))
+    parts["rewards"] = np.zeros(0, dtype=np.float32)
+    parts["flags"] = np.zeros(0, dtype=np.uint8)
+    shape = (num_rows, num_envs)
+    return {name: (str(part.dtype), (*shape, *part.shape[1:])) for name, part in parts.items()}
+
+
+def to_device(batch: dict[str, Any], device: torch.device | str, dtype: Any) -> dict[str, Any]:
+    """Put a drawn batch on a device; what the network sees of floats gets `dtype`."""
+    seen = ("observations", "next_observations", "actions")
+    return {
+        name: to_tensor(values, device, dtype if name in seen else None)
+        for name, values in batch.items()
+    }

@@ -1,0 +1,18 @@
+"""Callbacks: what Lightning calls while a run goes on, to show it or to steer it.
+
+The pictures they draw are made in `notebook/`.
+"""
+
+from lightning_rl.callbacks.controls import Controls, change_setting
+from lightning_rl.callbacks.doctor import Doctor, Finding
+from lightning_rl.callbacks.live_returns import LiveReturns
+from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+
+__all__ = [
+    "Controls",
+    "Doctor",
+    "EnvStepProgressBar",
+    "Finding",
+    "LiveReturns",
+    "change_setting",
+]

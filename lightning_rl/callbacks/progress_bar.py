@@ -1,0 +1,81 @@
+"""The progress bar of a whole run, in env steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from lightning_rl.agent import LightningAgentModule
+
+REFRESH_SECONDS = 0.1
+
+
+class EnvStepProgressBar(TQDMProgressBar):
+    """One progress bar for the whole run, in env steps, with the mean return and the speed.
+
+    It works in a terminal and in Jupyter. With a module that is not an agent it is Lightning's
+    `TQDMProgressBar`. The return is the mean of the last 100 training episodes.
+
+    Args:
+        refresh_rate: 0 switches it off; otherwise it is drawn at most ten times a second.
+    """
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        super().__init__(refresh_rate)
+        self._drawn = 0.0  # seconds, when the bar was last drawn
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any = None, *_: Any) -> None:
+        """Begin the bar in the first epoch; later ones go on with it."""
+        if not isinstance(pl_module, LightningAgentModule):
+            super().on_train_epoch_start(trainer, pl_module)
+        elif self.train_progress_bar.n == 0:
+            bar = self.train_progress_bar
+            bar.unit = " env steps"
+            bar.reset(pl_module.max_env_steps)  # a notebook's bar takes its length only here
+            bar.initial = bar.n = pl_module.env_steps - pl_module.fit_start
+            bar.set_description("Training")
+
+    def init_validation_tqdm(self) -> Any:
+        """Make the bar of an evaluation; hidden within `fit`, where it would come and go.
+
+        In a notebook that would move whatever is below.
+        """
+        trains = self.trainer.state.fn == "fit"
+        hides = trains and isinstance(self.trainer.lightning_module, LightningAgentModule)
+        if not (hides and self.is_enabled):
+            return super().init_validation_tqdm()
+        self.disable()
+        bar = super().init_validation_tqdm()
+        self.enable()
+        return bar
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the bar, if a tenth of a second has passed."""
+        if not isinstance(pl_module, LightningAgentModule):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        elif time.perf_counter() - self._drawn > REFRESH_SECONDS:
+            self._draw(pl_module)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Leave the bar alone: an epoch's end means nothing to it."""
+        if not isinstance(pl_module, LightningAgentModule):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any = None, *_: Any) -> None:
+        """Draw the last state and close the bar."""
+        if isinstance(pl_module, LightningAgentModule):
+            self._draw(pl_module)
+        super().on_train_end(trainer, pl_module)
+
+    def _draw(self, agent: LightningAgentModule) -> None:
+        bar = self.train_progress_bar
+        if not bar.disable:
+            bar.n = agent.env_steps - agent.fit_start
+            if agent.max_env_steps is not None:  # an overshoot would wipe the bar's total
+                bar.total = max(agent.max_env_steps, bar.n)
+            bar.set_postfix_str(f"return={agent.episodes.mean_return():.1f}")
+        self._drawn = time.perf_counter()

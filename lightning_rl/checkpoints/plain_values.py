@@ -1,0 +1,114 @@
+"""Values as tensors or plain Python: what a file may hold without unpickling."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_rl.errors import StateError
+
+SCALARS = (type(None), bool, int, float, str)
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a value into `(kind, payload)` of tensors and plain Python.
+
+    Generators and enum members can be saved by themselves, but not within a list, tuple, deque or
+    dict, because they are restored into the live value's place.
+
+    Raises:
+        StateError: if some part is of another kind than numbers, text, arrays, numpy generators,
+            enum members, tensors, and lists, tuples, deques and dicts of them.
+
+    Example:
+        >>> from_plain(to_plain([1, (2.0, "three")]))
+        [1, (2.0, 'three')]
+    """
+    if isinstance(value, Enum):
+        return ("enum", value.name)
+    if isinstance(value, np.random.Generator):
+        return ("generator", _copied(value.bit_generator.state))
+    if isinstance(value, torch.Generator):
+        return ("torch_generator", value.get_state())
+    return _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    # Exact types: a namedtuple or a numpy.float64, which is a float, would not load again as such.
+    if type(value) in SCALARS:
+        return ("scalar", value)
+    if isinstance(value, torch.Tensor):
+        return ("tensor", value.detach().clone())
+    if isinstance(value, np.ndarray | np.generic) and _fits_torch(value.dtype):
+        kind = "array" if isinstance(value, np.ndarray) else "numpy_scalar"
+        return (kind, torch.from_numpy(np.array(value)))
+    if isinstance(value, dict):
+        return ("dict", [(_copied(key), _copied(part)) for key, part in value.items()])
+    if isinstance(value, deque):
+        return ("deque", (value.maxlen, [_copied(part) for part in value]))
+    if type(value) in (list, tuple):
+        return (type(value).__name__, [_copied(part) for part in value])
+    raise StateError(f"got a {type(value).__name__}; expected plain values that can be saved.")
+
+
+def _fits_torch(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
+
+
+def from_plain(plain: Any, current: Any = None) -> Any:
+    """Undo `to_plain`. Generators are set in place: `current` must be the live one.
+
+    Raises:
+        StateError: if the kind is unknown, or there is no live counterpart where one is needed.
+    """
+    kind, payload = plain
+    if kind in ("scalar", "tensor"):
+        return payload
+    if kind in ("array", "numpy_scalar"):
+        return payload.numpy().copy() if kind == "array" else payload.numpy()[()]
+    if kind == "dict":
+        return {from_plain(key): from_plain(part) for key, part in payload}
+    if kind == "deque":
+        return deque((from_plain(part) for part in payload[1]), maxlen=payload[0])
+    if kind in ("list", "tuple"):
+        parts = [from_plain(part) for part in payload]
+        return parts if kind == "list" else tuple(parts)
+    check_live(kind, payload, current)
+    if kind == "enum":
+        return type(current)[payload]
+    if kind == "torch_generator":
+        current.set_state(payload)
+        return current
+    current = np.random.default_rng() if current is None else current
+    current.bit_generator.state = from_plain(payload)
+    return current
+
+
+def check_live(kind: str, payload: Any, current: Any) -> None:
+    """Check that a saved value that is restored into a live one fits it."""
+    if kind == "enum":
+        fits = isinstance(current, Enum) and payload in type(current).__members__
+    elif kind == "generator":  # an environment makes its generator when it first needs it
+        live = np.random.default_rng() if current is None else current
+        name = from_plain(payload)["bit_generator"]
+        fits = isinstance(live, np.random.Generator)
+        fits = fits and live.bit_generator.state["bit_generator"] == name
+    else:
+        fits = kind == "torch_generator" and isinstance(current, torch.Generator)
+    if not fits:
+        raise StateError(f"can't restore a {kind!r} into a {type(current).__name__}.")
+
+
+def checked_count(number: Any, smallest: int, largest: int) -> int:
+    """Give an integer that a file says, if it is one in its range.
+
+    Raises:
+        ValueError: otherwise; it is for whoever reads the file to say which one it was.
+    """
+    if type(number) is not int or not smallest <= number <= largest:
+        raise ValueError(f"it says {number!r} where a number from {smallest} to {largest} belongs")
+    return number

@@ -1,0 +1,84 @@
+"""Training in a thread of its own, beside the cells."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+
+class BackgroundFit(Callback):
+    """A training that runs in a thread of its own; `fit_in_background` starts it."""
+
+    def __init__(self, trainer: Trainer, *fit_arguments: Any, **fit_options: Any) -> None:
+        self._trainer = trainer
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._arguments, self._options = fit_arguments, fit_options
+        # What is displayed shall appear below the cell that started it.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._fit,), daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the training goes on."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask the training to end after this iteration; `wait` for it."""
+        self._stop.set()
+        self._trainer.should_stop = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most `timeout` seconds; tell whether it has come.
+
+        Raises:
+            BaseException: what the training raised.
+        """
+        self._thread.join(timeout)
+        if self._error is not None:
+            raise self._error
+        return not self.running
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Stop if `stop` was called before `fit` had begun."""
+        if self._stop.is_set():
+            trainer.should_stop = True
+
+    def _fit(self) -> None:
+        callbacks: list[Any] = getattr(self._trainer, "callbacks")  # noqa: B009 (untyped)
+        callbacks.insert(0, self)
+        try:
+            self._trainer.fit(*self._arguments, **self._options)
+        except BaseException as error:  # `wait` raises it in the caller's thread
+            self._error = error
+            print(f"The training in the background ended with {type(error).__name__}: {error}")
+        finally:
+            callbacks.remove(self)
+
+
+def fit_in_background(trainer: Trainer, *fit_arguments: Any, **fit_options: Any) -> BackgroundFit:
+    """Start `trainer.fit(...)` in a thread, so that the next cell can be run meanwhile.
+
+    A blocking `trainer.fit` is the better default: with "Run All" the next cells would start
+    before anything is learned, and they would take turns with the training.
+
+    Args:
+        trainer: of Lightning.
+        *fit_arguments: what `trainer.fit` takes, such as an agent and an environment.
+        **fit_options: as well.
+
+    Returns:
+        A handle with `running`, `stop()` and `wait()`, which raises what the training raised.
+
+    Example:
+        >>> from lightning_rl import AgentTrainer, PPOAgent
+        >>> trainer = AgentTrainer(max_env_steps=100, logger=False, enable_progress_bar=False)
+        >>> handle = fit_in_background(trainer, PPOAgent(), "CartPole-v1")  # doctest: +SKIP
+        >>> handle.wait()  # doctest: +SKIP
+        True
+    """
+    return BackgroundFit(trainer, *fit_arguments, **fit_options)

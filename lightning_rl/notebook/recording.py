@@ -1,0 +1,311 @@
+"""Recorded episodes of an agent: each picture with what the agent made of it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import SyncVectorEnv
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.buffers.arrays import to_array
+from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
+from lightning_rl.envs.vectorize import EnvLike, make_evaluation_env
+from lightning_rl.errors import ConfigError, EnvError, StateError
+from lightning_rl.evaluation import evaluation_mode
+from lightning_rl.networks.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    MultiCategorical,
+    action_distribution,
+)
+from lightning_rl.notebook.figures import png
+
+DEFAULT_FPS = 30  # where the environment's metadata does not say
+SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for less
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeRecord:
+    """An episode of T env steps: what was seen, thought and done. Shown as a contact sheet.
+
+    What the agent's `assess(observations)` did not give is None.
+
+    Attributes:
+        frames: (T + 1, H, W, 3) uint8; frame t is what action t answered.
+        actions: (T, ...) as the agent chose them: not yet clipped to a Box, nor shifted by `start`.
+        rewards: (T,) received after each action.
+        terminated: whether a final state ended the episode.
+        truncated: whether a limit of the environment ended it; neither: `max_steps` did.
+        probabilities: (T + 1, P) of each discrete action (or of each choice, for several at once).
+        means: (T + 1, A) of a continuous policy, in the environment's units.
+        stds: (T + 1, A) its standard deviations.
+        action_values: (T + 1, n) Q(s, a) of each discrete action.
+        values: (T + 1,) V(s), or the value of the best action.
+        fps: frames a second, as the environment says.
+    """
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float64]
+    terminated: bool
+    truncated: bool
+    probabilities: NDArray[np.float32] | None = None
+    means: NDArray[np.float32] | None = None
+    stds: NDArray[np.float32] | None = None
+    action_values: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
+    fps: int = DEFAULT_FPS
+
+    def __len__(self) -> int:
+        """Count the env steps."""
+        return len(self.rewards)
+
+    @property
+    def returns_so_far(self) -> NDArray[np.float64]:
+        """The rewards received before each frame, summed: (T + 1,), from 0 to the return."""
+        return np.concatenate([[0.0], np.cumsum(self.rewards)])
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of the rewards."""
+        return float(self.rewards.sum())
+
+    def __repr__(self) -> str:
+        """Say how long the episode was and what it returned."""
+        return f"EpisodeRecord({len(self)} env steps, return {self.episode_return:.1f})"
+
+    def _repr_png_(self) -> bytes:
+        """Draw the contact sheet; IPython looks for this name."""
+        return png(self.contact_sheet())
+
+    def contact_sheet(self) -> Image.Image:
+        """Join 8 frames, evenly spread over the episode, in two rows."""
+        height, width = self.frames.shape[1:3]
+        chosen = np.linspace(0, len(self.frames) - 1, 8).round().astype(int)
+        grid = self.frames[chosen].reshape(2, 4, height, width, 3).swapaxes(1, 2)
+        sheet = Image.fromarray(grid.reshape(2 * height, 4 * width, 3))
+        sheet.thumbnail((800, 800))
+        return sheet
+
+    def save(self, path: str | Path) -> None:
+        """Write the episode as a moving picture.
+
+        Args:
+            path: ends in `.gif` (256 colours), `.png` (an animated PNG, all colours), or `.mp4`,
+                which needs the library imageio-ffmpeg.
+
+        Raises:
+            ConfigError: for another ending, a folder that does not exist, or if imageio-ffmpeg is
+                not installed.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():  # ffmpeg would only say so on stderr
+            raise ConfigError(
+                f"{path} can't be written: there is no folder {path.parent}; make it."
+            )
+        if path.suffix == ".mp4":
+            self._save_mp4(path)
+        elif path.suffix in (".gif", ".png"):
+            first, *others = (Image.fromarray(frame) for frame in self.frames)
+            duration = max(1000 / self.fps, SHORTEST_FRAME_MS)
+            first.save(path, save_all=True, append_images=others, duration=duration, loop=0)
+        else:
+            raise ConfigError(f"{path.name} can't be written; expected .gif, .png or .mp4.")
+
+    def _save_mp4(self, path: Path) -> None:
+        try:
+            ffmpeg = importlib.import_module("imageio_ffmpeg")
+        except ImportError as error:
+            raise ConfigError(
+                f"{path.name} needs the library imageio-ffmpeg, which is not installed; install it "
+                "with `pip install imageio-ffmpeg`, or save a .gif or .png."
+            ) from error
+        height, width = (size // 2 * 2 for size in self.frames.shape[1:3])  # as the codec wants
+        writer = ffmpeg.write_frames(str(path), (width, height), fps=self.fps, macro_block_size=2)
+        writer.send(None)
+        for frame in self.frames[:, :height, :width]:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+
+
+def record_episode(
+    agent: LightningAgentModule,
+    env: EnvLike,
+    seed: int = 0,
+    deterministic: bool = True,
+    max_steps: int | None = None,
+    height: int = 200,
+) -> EpisodeRecord:
+    """Play one episode in a separate copy of an environment and keep its pictures.
+
+    Training is not touched: not the environment, not the statistics, not the random numbers. No
+    display is needed, as the environment draws into arrays (`render_mode="rgb_array"`).
+
+    Args:
+        agent: a trained agent, or one loaded from a checkpoint.
+        env: a name, an `EnvSpec`, a `gymnasium.Env` (it is copied, never stepped), or a function
+            that makes a new one.
+        seed: of the episode and, if they are drawn, of the actions.
+        deterministic: take the best actions instead of drawing them.
+        max_steps: stop after so many env steps. Default: when the episode ends.
+        height: pixel rows of a stored frame; larger ones are shrunk to it, to save memory.
+
+    Raises:
+        ConfigError: if `max_steps` or `height` is below 1.
+        StateError: if the agent was never trained, loaded or bound to an environment.
+        EnvError: if the environment can't be made, or can't draw itself into an array.
+        SpaceError: if it has other spaces than the agent.
+
+    Example:
+        >>> from lightning_rl import EnvDataLoader, PPOAgent
+        >>> agent = PPOAgent()
+        >>> _ = EnvDataLoader(agent, "CartPole-v1")  # binds the (untrained) agent
+        >>> record = record_episode(agent, "CartPole-v1", max_steps=5)
+        >>> record.frames.shape, record.probabilities.shape
+        ((6, 200, 300, 3), (6, 2))
+    """
+    for name, number in (("max_steps", max_steps), ("height", height)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{name}={number}; expected at least 1.")
+    if agent.observation_space is None:
+        raise StateError(
+            "the agent has not met an environment yet, so there is nothing to watch; call "
+            "trainer.fit(agent, env) or load a checkpoint first."
+        )
+    with _without_display():
+        vector_env = make_rendering_env(env)
+        try:
+            agent.bind_spaces(vector_env.single_observation_space, vector_env.single_action_space)
+            with evaluation_mode(agent, seed):
+                return _play(agent, vector_env, seed, deterministic, max_steps, height)
+        finally:
+            vector_env.close()
+
+
+@contextmanager
+def _without_display() -> Iterator[None]:
+    """Keep pygame from looking for a display: where there is none, it complains on stderr."""
+    before = os.environ.get("SDL_VIDEODRIVER")
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SDL_VIDEODRIVER"]
+        else:
+            os.environ["SDL_VIDEODRIVER"] = before
+
+
+def make_rendering_env(env: EnvLike) -> SyncVectorEnv:
+    """Make a separate environment that draws itself into arrays, as one sub-environment.
+
+    Raises:
+        EnvError: if it can't be made or copied, is a vector environment, or draws no arrays.
+    """
+    source = partial(_make_rendering, env) if isinstance(env, str | EnvSpec) else env
+    vector_env = make_evaluation_env(source, episodes=1)
+    if not isinstance(vector_env, SyncVectorEnv) or vector_env.num_envs != 1:
+        raise EnvError(
+            f"got {vector_env}, a vector environment; expected a single one, as one episode is "
+            "recorded. Give its name, or a function that makes a gymnasium.Env."
+        )
+    single = vector_env.envs[0]
+    if "rgb_array" not in single.metadata.get("render_modes", ()):
+        raise EnvError(
+            f"{single} can't draw itself into an array: its render modes are "
+            f"{single.metadata.get('render_modes', [])}; expected 'rgb_array' among them."
+        )
+    if single.render_mode != "rgb_array":  # a copy draws as its original, or not at all
+        single.unwrapped.render_mode = "rgb_array"
+    return vector_env
+
+
+def _make_rendering(name: str | EnvSpec) -> gym.Env:
+    try:
+        return gym.make(name, render_mode="rgb_array")
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise EnvError(
+            f"no environment that draws itself into arrays could be made from {name!r}: {error} "
+            "Give the name of a registered environment with the render mode 'rgb_array'."
+        ) from error
+
+
+def _play(
+    agent: LightningAgentModule,
+    env: SyncVectorEnv,
+    seed: int,
+    deterministic: bool,
+    max_steps: int | None,
+    height: int,
+) -> EpisodeRecord:
+    ended: list[EndedEpisodes] = []
+    runner = EnvRunner(env, ended.append)
+    runner.reset(seed=seed)
+    frames, thoughts = [], []
+    actions: list[Any] = []
+    rewards: list[float] = []
+    terminated = truncated = False
+    while True:
+        inputs = agent.as_input(agent.prepare(runner.observations))
+        frames.append(_frame(env, height))
+        thoughts.append(_assess(agent, inputs))
+        if ended or len(rewards) == max_steps:
+            break
+        chosen = to_array(agent.act(inputs, deterministic)[0])
+        step = runner.step(to_env_actions(chosen, agent.action_space))
+        actions.append(chosen[0])
+        rewards.append(float(step.rewards[0]))
+        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
+    assessed = {name: np.stack([thought[name] for thought in thoughts]) for name in thoughts[0]}
+    return EpisodeRecord(
+        np.stack(frames), np.asarray(actions), np.asarray(rewards), terminated, truncated,
+        fps=int(env.metadata.get("render_fps") or DEFAULT_FPS), **assessed,
+    )  # fmt: skip
+
+
+def _frame(env: SyncVectorEnv, height: int) -> NDArray[np.uint8]:
+    frame: Any = env.render()[0]
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[-1] != 3:
+        raise EnvError(
+            f"render() returned {getattr(frame, 'shape', type(frame).__name__)}; expected an array "
+            "(H, W, 3) of uint8, as render_mode='rgb_array' promises."
+        )
+    if len(frame) <= height:
+        return frame.astype(np.uint8)
+    size = (round(frame.shape[1] * height / len(frame)), height)
+    return np.asarray(Image.fromarray(frame.astype(np.uint8)).resize(size, Image.Resampling.BOX))
+
+
+def _assess(agent: LightningAgentModule, inputs: Any) -> dict[str, NDArray[np.float32]]:
+    """Ask the agent what it makes of one observation, if it has an `assess`; drop the row axis."""
+    assess = getattr(agent, "assess", None)
+    thoughts: dict[str, Tensor] = {} if assess is None else dict(assess(inputs))
+    if "action_parameters" in thoughts:
+        thoughts |= _policy_numbers(thoughts.pop("action_parameters"), agent.action_space)
+    return {name: to_array(value.float())[0] for name, value in thoughts.items()}
+
+
+def _policy_numbers(parameters: Tensor, space: gym.Space) -> dict[str, Tensor]:
+    distribution = action_distribution(parameters.float(), space)
+    if isinstance(distribution, DiagonalGaussian):
+        return {"means": distribution.mean, "stds": distribution.log_std.exp()}
+    if isinstance(distribution, Bernoulli):
+        return {"probabilities": distribution.logits.sigmoid()}
+    parts = distribution.parts if isinstance(distribution, MultiCategorical) else [distribution]
+    choices = [part.log_probs.exp() for part in parts if isinstance(part, Categorical)]
+    return {"probabilities": torch.cat(choices, dim=-1)}

@@ -1,0 +1,20 @@
+"""What is counted while an agent is trained: episodes, scalars, running moments.
+
+How it is drawn is in `notebook/` and `callbacks/`.
+"""
+
+from lightning_rl.statistics.history import EpisodeHistory
+from lightning_rl.statistics.metrics import IterationMetrics
+from lightning_rl.statistics.normalization import (
+    ObservationNormalizer,
+    RewardScaler,
+    RunningMoments,
+)
+
+__all__ = [
+    "EpisodeHistory",
+    "IterationMetrics",
+    "ObservationNormalizer",
+    "RewardScaler",
+    "RunningMoments",
+]

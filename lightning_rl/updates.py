@@ -1,0 +1,39 @@
+"""What guards an update: its loss is checked, its gradient clipped."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+from lightning_rl.errors import NonFiniteError, ShapeError
+
+
+def check_loss(loss: Tensor) -> None:
+    """Check what `training_step` returned, before it is differentiated.
+
+    Raises:
+        ShapeError: if the loss is not a scalar.
+        NonFiniteError: if it is NaN or infinite. The optimizer is not stepped.
+    """
+    if loss.ndim != 0:
+        raise ShapeError(
+            f"training_step returned a loss of shape {tuple(loss.shape)}; expected a scalar. "
+            "Take its mean()."
+        )
+    if not math.isfinite(loss.item()):
+        raise NonFiniteError(
+            f"training_step returned a loss of {loss.item()}; expected a finite number. The "
+            "optimizer was not stepped. Try a smaller learning rate, or check the loss."
+        )
+
+
+def clip_norm(optimizer: Optimizer, max_norm: float) -> None:
+    """Scale the gradients down to a joint norm of `max_norm`, if theirs is larger."""
+    groups = optimizer.param_groups
+    parameters = [p for group in groups for p in group["params"] if p.grad is not None]
+    norm = get_total_norm([p.grad for p in parameters])
+    if norm > max_norm:  # mostly it is not, and scaling by 1 would cost as much as the norm
+        clip_grads_with_norm_(parameters, max_norm, norm)
