@@ -229,6 +229,12 @@ def test_a_file_has_one_subject(path: Path) -> None:
     assert path.name == "__init__.py" or not re.search(r"\band\b|&", subject), subject
 
 
+def test_the_tests_mirror_the_package_folder_by_folder() -> None:
+    tests = Path(__file__).parent
+    tested = {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert tested == {folder.name for folder in FOLDERS}
+
+
 def test_most_functions_are_under_15_lines() -> None:
     lengths = sorted(code_lines(node) for path in MODULES for node in functions(path))
     assert lengths[len(lengths) * 3 // 4] < 15

@@ -1,0 +1,91 @@
+"""Prioritised replay: what surprised most is drawn most, and nothing that may not be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replayed import BOX, TWO, fill
+
+from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer, SumTree
+from lightning_rl.checkpoints.plain_values import from_plain, to_plain
+from lightning_rl.errors import NonFiniteError, ShapeError
+
+# ---- priorities ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.integers(0, 1000))
+def test_the_sum_tree_finds_what_cumulative_sums_find(priorities: list[float], seed: int) -> None:
+    tree = SumTree(len(priorities))
+    values = np.array(priorities)
+    for leaves in np.array_split(np.arange(len(values)), 3):
+        if len(leaves):
+            tree[leaves] = values[leaves]
+    assert tree.total == pytest.approx(values.sum())
+    if tree.total < 1e-6:
+        return
+    found = tree.find(np.random.default_rng(seed).random(50))
+    assert (values[found] > 0).all()
+    fractions = (np.arange(1000) + 0.5) / 1000
+    shares = np.bincount(tree.find(fractions), minlength=len(values)) / 1000
+    np.testing.assert_allclose(shares, values / values.sum(), atol=2e-3)
+
+
+def test_transitions_are_drawn_by_priority_and_weighted_against_it() -> None:
+    buffer = PrioritizedReplayBuffer(
+        16, 1, BOX, TWO, priority_exponent=0.5, importance_exponent=1.0
+    )
+    fill(buffer, [[None]] * 4 + [["terminated"], [None]])
+    generator = torch.Generator().manual_seed(0)
+    first = buffer.sample(5, generator)
+    assert sorted(first["indices"].tolist()) == [0, 1, 2, 3, 4]  # new: alike, one a stratum
+    assert first["weights"].tolist() == [1.0] * 5
+    buffer.update_priorities(torch.arange(5), torch.tensor([1.0, -4.0, 9.0, 16.0, 0.0]))
+    counts = torch.zeros(5)
+    for batch in buffer.minibatches(400, 5, generator):
+        counts += torch.bincount(batch["indices"], minlength=5)
+    shares = torch.tensor([1.0, 2.0, 3.0, 4.0, 1e-3]) / 10.001
+    torch.testing.assert_close(counts / counts.sum(), shares, atol=0.02, rtol=0)
+    weights = 1 / shares[batch["indices"]]
+    torch.testing.assert_close(batch["weights"], weights / weights.max(), atol=1e-3, rtol=1e-2)
+    with pytest.raises(ShapeError, match="one each"):
+        buffer.update_priorities(torch.arange(5), torch.zeros(5, 1))
+
+
+def test_overwritten_and_reset_rows_have_no_priority() -> None:
+    buffer = PrioritizedReplayBuffer(6, 1, BOX, TWO)
+    story: list[list[str | None]] = [[None], ["terminated"], [None], [None], [None]] * 3
+    _, held = fill(buffer, story)
+    seen = set()
+    for batch in buffer.minibatches(200, 3, torch.Generator().manual_seed(0)):
+        seen |= set(batch["observations"].flatten().tolist())
+    assert seen == set(held)
+
+
+def test_an_error_that_is_not_finite_spoils_no_priority() -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO)
+    fill(buffer, [[None]] * 9)
+    batch = buffer.sample(2, torch.Generator().manual_seed(0))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(NonFiniteError, match="TD error"):
+            buffer.update_priorities(batch["indices"], torch.tensor([1.0, bad]))
+    assert buffer.priorities.total == 9
+
+
+def test_priorities_fit_a_folder_that_has_gone_on(tmp_path: Path) -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO, directory=tmp_path, priority_exponent=1.0)
+    envs, _ = fill(buffer, [[None], ["truncated"]] * 12)
+    buffer.update_priorities(torch.arange(11), torch.full((11,), 5.0))
+    state = from_plain(to_plain(buffer.state_dict()))
+    for _ in range(6):  # other rows are reset rows now
+        envs.rewards_before = np.zeros(1)
+        buffer.add(np.array([0]), {}, envs.step([None]))
+    again = PrioritizedReplayBuffer(10, 1, BOX, TWO, directory=tmp_path, priority_exponent=1.0)
+    again.load_state_dict(state)
+    assert ((again.priorities.leaves > 0) == (again.flags[:, 0] > 0)).all()
+    assert torch.isfinite(again.sample(5, torch.Generator().manual_seed(0))["weights"]).all()

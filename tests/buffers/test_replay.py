@@ -1,0 +1,267 @@
+"""The replay buffer, against a naive model written with lists."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replayed import BOX, TWO, Episodes, fill, pairs_no_strangers
+
+from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
+from lightning_rl.buffers.replay import ReplayBuffer
+from lightning_rl.checkpoints.plain_values import from_plain, to_plain
+from lightning_rl.envs.runner import VectorStep
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+
+GAMMA = 0.9
+
+
+def expected(envs: Episodes, first: float, n_steps: int) -> tuple[float, float, bool, float]:
+    """Sum the rewards of one transition by a loop over the true story."""
+    total, discount, observation = 0.0, 1.0, first
+    for _ in range(n_steps):
+        if observation not in envs.transitions:
+            break  # the newest step
+        reward, observation, end = envs.transitions[observation]
+        total += discount * reward
+        discount *= GAMMA
+        if end:
+            return total, observation, end == "terminated", discount
+    return total, observation, False, discount
+
+
+END = st.sampled_from([None, None, None, "terminated", "truncated"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_ring_holds_what_a_list_would_hold(data: Any) -> None:
+    """Wrap-around, reset rows, both autoreset modes and n-step returns in one property."""
+    num_envs = data.draw(st.integers(1, 3))
+    steps = data.draw(st.integers(1, 30))
+    rows = data.draw(st.integers(3, 12))
+    n_steps = data.draw(st.integers(1, 3))
+    same_step = data.draw(st.booleans())
+    ends = st.lists(END, min_size=num_envs, max_size=num_envs)
+    story = data.draw(st.lists(ends, min_size=steps, max_size=steps))
+    buffer = ReplayBuffer(rows * num_envs, num_envs, BOX, TWO, n_steps=n_steps, gamma=GAMMA)
+    envs, held = fill(buffer, story, same_step)
+    assert len(buffer) == len(held)
+    if not held:
+        return
+    single = next(buffer.minibatches(1, 1, torch.Generator().manual_seed(0)))
+    draws = [buffer.sample(len(held), torch.Generator().manual_seed(seed)) for seed in range(3)]
+    for batch in [*draws, single]:
+        columns = (batch[k].flatten().tolist() for k in ("observations", "rewards"))
+        rest = (batch[k].flatten().tolist() for k in ("next_observations", "terminated"))
+        for first, reward, after, terminated, discount in zip(
+            *columns, *rest, batch["discounts"].tolist(), strict=True
+        ):
+            assert first in held
+            want = expected(envs, first, n_steps)
+            assert (reward, discount) == pytest.approx((want[0], want[3]), rel=1e-5)
+            assert terminated == want[2]
+            assert after == want[1]
+
+
+def test_every_transition_is_drawn_equally_often() -> None:
+    buffer = ReplayBuffer(20, 2, BOX, TWO)
+    story: list[list[str | None]] = [[None, None]] * 4 + [["truncated", None]] + [[None, None]] * 9
+    _, held = fill(buffer, story)
+    drawn = buffer.sample(len(buffer), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    counts: Counter[float] = Counter()
+    for batch in buffer.minibatches(2000, 10, generator):
+        counts.update(batch["observations"].flatten().tolist())
+    assert set(counts) == set(held)
+    frequency = 20_000 / len(held)
+    assert all(abs(n - frequency) < 6 * frequency**0.5 for n in counts.values())
+    assert drawn["actions"].dtype == torch.int64
+
+
+def test_a_truncated_end_bootstraps_from_the_true_last_observation() -> None:
+    """https://github.com/DLR-RM/stable-baselines3/issues/284; SB3's memory-saving buffer can't."""
+    for same_step in (False, True):
+        buffer = ReplayBuffer(50, 1, BOX, TWO)
+        envs, held = fill(buffer, [[None], ["truncated"], [None], [None]], same_step)
+        last = held[1]
+        batch = buffer.sample(len(buffer), torch.Generator().manual_seed(1))
+        row = batch["observations"].flatten().tolist().index(last)
+        assert batch["next_observations"][row].item() == envs.transitions[last][1] == 3.0
+        assert not batch["terminated"][row]
+
+
+def test_both_flags_at_once_mean_terminated() -> None:
+    """https://github.com/DLR-RM/stable-baselines3/issues/1276"""
+    buffer = ReplayBuffer(10, 1, BOX, TWO)
+    yes, zeros = np.array([True]), np.zeros(1, np.float32)
+    buffer.start(np.zeros((1, 1), np.float32))
+    buffer.add(np.array([0]), {}, VectorStep(np.ones((1, 1), np.float32), zeros, yes, yes, yes, {}))
+    assert buffer.sample(1)["terminated"].tolist() == [True]
+
+
+def test_n_step_returns_are_cut_at_the_end_and_discounted_by_the_steps_taken() -> None:
+    """pl_bolts took the first step's flag and γ for γ^n (pl_bolts/models/rl/common/memory.py)."""
+    buffer = ReplayBuffer(50, 1, BOX, TWO, n_steps=3, gamma=0.5)
+    fill(buffer, [[None], [None], ["terminated"], [None], [None]])
+    batch = buffer.sample(len(buffer), torch.Generator().manual_seed(0))
+    rows = {
+        first: (reward, terminated, discount)
+        for first, reward, terminated, discount in zip(
+            batch["observations"].flatten().tolist(),
+            batch["rewards"].tolist(),
+            batch["terminated"].tolist(),
+            batch["discounts"].tolist(),
+            strict=True,
+        )
+    }
+    some = {1.0: (0.275, True, 0.125), 2.0: (0.35, True, 0.25), 3.0: (0.3, True, 0.5)}
+    for first, want in rows.items():
+        if first in some:
+            assert want == pytest.approx(some[first])
+    assert set(some) & set(rows)
+
+
+def test_a_new_run_is_never_joined_to_the_last() -> None:
+    buffer = ReplayBuffer(50, 1, BOX, TWO, n_steps=3, gamma=0.5)
+    fill(buffer, [[None], [None]])  # observations 1, 2, 3
+    buffer.start(np.array([[50.0]], np.float32))
+    step = VectorStep(
+        np.array([[51.0]], np.float32), np.array([7.0], np.float32),
+        np.array([False]), np.array([False]), np.array([True]), {},
+    )  # fmt: skip
+    buffer.add(np.array([0]), {}, step)
+    assert len(buffer) == 3
+    for seed in range(5):
+        batch = buffer.sample(3, torch.Generator().manual_seed(seed))
+        pairs = zip(
+            batch["observations"].flatten().tolist(),
+            batch["next_observations"].flatten().tolist(),
+            batch["discounts"].tolist(),
+            strict=True,
+        )
+        assert set(pairs) <= {(1.0, 3.0, 0.25), (2.0, 3.0, 0.5), (50.0, 51.0, 0.5)}
+
+
+def test_dicts_images_and_offset_actions_keep_their_kinds() -> None:
+    image, speed = spaces.Box(0, 255, (2, 2, 1), np.uint8), spaces.Box(-1, 1, (3,), np.float64)
+    space = spaces.Dict({"image": image, "speed": speed, "room": spaces.Discrete(5)})
+    buffer = ReplayBuffer(8, 2, space, spaces.Discrete(300, start=5))
+    first = {
+        "image": np.full((2, 2, 2, 1), 200, np.uint8),
+        "speed": np.ones((2, 3)),
+        "room": np.array([4, 0]),
+    }
+    buffer.start(first)
+    ok, no = np.ones(2, bool), np.zeros(2, bool)
+    buffer.add(np.array([299, 299]), {}, VectorStep(first, np.ones(2, np.float32), no, no, ok, {}))
+    batch = buffer.sample(2)
+    assert batch["observations"]["image"].dtype == torch.uint8
+    assert batch["observations"]["image"].unique().tolist() == [200]
+    assert batch["next_observations"]["speed"].dtype == torch.float32
+    assert batch["observations"]["room"].dtype == torch.int64
+    assert batch["actions"].tolist() == [299, 299]
+    assert buffer.actions.dtype == np.uint16
+    parts = list(buffer.minibatches(3, 2))
+    assert [part["observations"]["speed"].shape for part in parts] == [(2, 3)] * 3
+
+
+def test_it_takes_half_the_memory_of_stable_baselines3() -> None:
+    stable = pytest.importorskip("stable_baselines3.common.buffers")
+    box = spaces.Box(-1, 1, (4,), np.float32)
+    ours, theirs = ReplayBuffer(10_000, 1, box, TWO), stable.ReplayBuffer(10_000, box, TWO)
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    assert ours.nbytes < 0.5 * sum(getattr(theirs, name).nbytes for name in names)
+
+
+def test_what_is_not_finite_is_never_drawn() -> None:
+    buffer = ReplayBuffer(20, 1, BOX, TWO)
+    fill(buffer, [[None]] * 4)
+    buffer.check_finite()
+    assert len(buffer) == 4
+    no, ok = np.array([False]), np.array([True])
+    bad = VectorStep(np.array([[np.nan]], np.float32), np.zeros(1, np.float32), no, no, ok, {})
+    buffer.add(np.array([0]), {}, bad)
+    with pytest.raises(NonFiniteError, match="sub-environment 0 returned nan in its observations"):
+        buffer.check_finite()
+    assert len(buffer) == 4
+    assert torch.isfinite(buffer.sample(4)["next_observations"]).all()
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"too few for n_steps=6.*at least 12"):
+        ReplayBuffer(10, 2, BOX, TWO, n_steps=6)
+    with pytest.raises(ConfigError, match="capacity=0"):
+        ReplayBuffer(0, 1, BOX, TWO)
+    with pytest.raises(ConfigError, match="priority_exponent=2"):
+        PrioritizedReplayBuffer(10, 1, BOX, TWO, priority_exponent=2)
+    buffer = ReplayBuffer(10, 1, BOX, TWO)
+    with pytest.raises(StateError, match="batch of 4, but the buffer holds 0"):
+        buffer.sample(4)
+    step = Episodes(1, False)
+    step.rewards_before = np.zeros(1)
+    with pytest.raises(ConfigError, match="log_probs"):
+        buffer.add(np.array([0]), {"log_probs": torch.zeros(1)}, step.step([None]))
+
+
+# ---- saving --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer])
+@pytest.mark.parametrize("steps", [3, 25])
+@pytest.mark.parametrize("same_step", [False, True])
+def test_a_loaded_buffer_draws_the_same_bits(kind: Any, steps: int, same_step: bool) -> None:
+    story: list[list[str | None]] = ([[None, None], ["truncated", None], [None, None]] * 9)[:steps]
+    buffer, other = (kind(20, 2, BOX, TWO, n_steps=2) for _ in range(2))
+    fill(buffer, story, same_step)
+    file = io.BytesIO()
+    torch.save(to_plain(buffer.state_dict()), file)
+    file.seek(0)
+    other.load_state_dict(from_plain(torch.load(file, weights_only=True)))
+    step = VectorStep(
+        np.full((2, 1), 77, np.float32), np.ones(2, np.float32), np.zeros(2, bool),
+        np.zeros(2, bool), np.ones(2, bool), {},
+    )  # fmt: skip
+    batches = []
+    for one in (buffer, other):
+        one.add(np.zeros(2, int), {}, step)
+        batches.append(one.sample(4, torch.Generator().manual_seed(3)))
+    assert batches[0].keys() == batches[1].keys()
+    for name in batches[0]:
+        assert torch.equal(batches[0][name], batches[1][name]), name
+
+
+def test_a_state_of_another_layout_is_refused() -> None:
+    state = ReplayBuffer(20, 2, BOX, TWO).state_dict()
+    with pytest.raises(StateError, match=r"Use the same environment, num_envs and capacity"):
+        ReplayBuffer(20, 1, BOX, TWO).load_state_dict(state)
+    with pytest.raises(StateError, match="has no priorities"):
+        PrioritizedReplayBuffer(20, 2, BOX, TWO).load_state_dict(state)
+
+
+def test_a_step_that_is_cut_short_leaves_nothing(monkeypatch: Any) -> None:
+    """As by Ctrl-C, between the writing of one array and the next."""
+    buffer = ReplayBuffer(10, 1, BOX, TWO)
+    envs, _ = fill(buffer, [[None]] * 23)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_rl.buffers.replay.write", interrupted)
+        envs.rewards_before = np.zeros(1)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.add(np.array([0]), {}, envs.step([None]))
+    assert pairs_no_strangers(buffer, envs)
+    buffer.start(np.full((1, 1), 99, np.float32))
+    assert pairs_no_strangers(buffer, envs)

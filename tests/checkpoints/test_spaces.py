@@ -1,0 +1,71 @@
+"""Spaces: read back as they were written, or refused."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from comparing import reloaded
+from gymnasium import Space, spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_rl.checkpoints.spaces import space_from_state, space_state
+from lightning_rl.errors import SpaceError
+
+# ---- spaces --------------------------------------------------------------------------------------
+
+SIDES = st.lists(st.integers(1, 4), min_size=1, max_size=2)
+
+DTYPES = st.sampled_from([np.float32, np.float64, np.uint8, np.int64])
+
+BOXES = st.builds(
+    lambda shape, dtype: spaces.Box(0, 200, tuple(shape), dtype), SIDES, DTYPES
+)  # fmt: skip
+
+INTEGERS = st.sampled_from([np.int64, np.int32, np.int8])
+
+LEAF_SPACES = st.one_of(
+    BOXES,
+    st.just(spaces.Box(-np.inf, np.inf, (2,))),
+    st.builds(
+        lambda n, start, dtype: spaces.Discrete(n, start=start, dtype=dtype),
+        st.integers(1, 9), st.integers(-9, 9), INTEGERS,
+    ),
+    st.builds(
+        lambda n, start, dtype: spaces.MultiDiscrete([n, 2], dtype=dtype, start=[start, 0]),
+        st.integers(1, 9), st.integers(-9, 9), INTEGERS,
+    ),
+    st.builds(spaces.MultiBinary, st.one_of(st.integers(1, 5), SIDES)),
+)  # fmt: skip
+
+SPACES = st.one_of(
+    LEAF_SPACES,
+    st.dictionaries(st.text(max_size=3), LEAF_SPACES, min_size=1, max_size=3).map(spaces.Dict),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(SPACES)
+def test_spaces_survive_a_file(space: Space) -> None:
+    restored = space_from_state(reloaded(space_state(space)))
+    assert restored == space
+    assert restored.dtype == space.dtype
+
+
+def test_entries_of_a_dict_space_keep_their_order() -> None:
+    """A network joins the entries in this order; sorted ones would reach the wrong weights."""
+    space = spaces.Dict(OrderedDict(z=spaces.Discrete(2), a=spaces.Discrete(3)))
+    assert list(space_from_state(reloaded(space_state(space)))) == ["z", "a"]
+
+
+@pytest.mark.parametrize("space", [spaces.Text(3), spaces.Tuple([spaces.Discrete(2)])], ids=str)
+def test_space_no_agent_takes_is_refused(space: Space) -> None:
+    with pytest.raises(SpaceError, match="can't be saved; expected Box"):
+        space_state(space)
+
+
+def test_space_of_unknown_kind_is_refused() -> None:
+    with pytest.raises(SpaceError, match="unknown kind 'os'"):
+        space_from_state({"type": "os"})

@@ -1,0 +1,63 @@
+"""A fit in the background is the fit in the foreground, beside the cells."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from small_runs import ITERATIONS, SMALL, AtIteration, fit, make_trainer
+
+from lightning_rl import PPOAgent
+from lightning_rl.errors import LightningRLError
+from lightning_rl.notebook.background import fit_in_background
+
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
+
+
+# ---- in the background -----------------------------------------------------------------------
+
+
+def test_a_fit_in_the_background_trains_as_one_in_the_foreground() -> None:
+    there, here = PPOAgent(config=SMALL), PPOAgent(config=SMALL)
+    trainer = make_trainer()
+    handle = fit_in_background(trainer, there, "CartPole-v1")
+    assert handle.wait()
+    assert not handle.running
+    assert handle not in trainer.callbacks
+    fit(here)
+    for a, b in zip(there.parameters(), here.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_fit_in_the_background_can_be_stopped_even_before_it_has_begun() -> None:
+    count = AtIteration()
+    handle = fit_in_background(make_trainer(count), PPOAgent(config=SMALL), "CartPole-v1")
+    handle.stop()
+    handle.wait()
+    assert count.begun < ITERATIONS
+
+
+def test_waiting_is_limited_and_says_whether_the_end_has_come() -> None:
+    go_on = threading.Event()
+    waits = AtIteration(1, lambda agent: go_on.wait())
+    handle = fit_in_background(make_trainer(waits), PPOAgent(config=SMALL), "CartPole-v1")
+    assert not handle.wait(timeout=0.01)
+    assert handle.running
+    go_on.set()
+    assert handle.wait()
+
+
+def test_an_error_in_the_background_is_said_and_raised_by_wait(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(agent: Any) -> None:
+        raise LightningRLError("on purpose")
+
+    handle = fit_in_background(
+        make_trainer(AtIteration(2, fail)), PPOAgent(config=SMALL), "CartPole-v1"
+    )
+    with pytest.raises(LightningRLError, match="on purpose"):
+        handle.wait()
+    assert "LightningRLError: on purpose" in capsys.readouterr().out

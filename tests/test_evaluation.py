@@ -1,0 +1,210 @@
+"""Evaluation: the right episodes, in an environment of their own, with nothing disturbed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from countdown import CONFIG, Countdown, bound
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
+from torch import nn
+
+from lightning_rl.agents.ppo import PPOAgent, PPOConfig
+from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
+from lightning_rl.evaluation import EvaluationDataLoader, EvaluationResult, evaluate
+from lightning_rl.loader import EnvDataLoader
+
+# ---- evaluate: the right episodes ----------------------------------------------------------------
+
+
+def vector(*envs: Countdown, mode: AutoresetMode = AutoresetMode.NEXT_STEP) -> VectorEnv:
+    return SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize(
+    ("episodes", "lengths"),
+    [(1, [9]), (2, [1, 9]), (4, [1, 1, 9, 9]), (5, [1, 1, 9, 9, 9])],
+)
+def test_short_episodes_are_not_favoured(
+    episodes: int, lengths: list[int], mode: AutoresetMode
+) -> None:
+    """Of the first four episodes to end, all would be those of length 1."""
+    agent, _ = bound(vector(Countdown(9), Countdown(1)))
+    result = evaluate(agent, vector(Countdown(9), Countdown(1), mode=mode), episodes)
+    assert sorted(result.lengths.tolist()) == lengths
+    assert sorted(result.returns.tolist()) == lengths
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 16, 17, 40])
+def test_number_of_episodes_is_exact(episodes: int) -> None:
+    """Whether or not it is a multiple of the copies, whose first episodes last 3 steps each."""
+    agent, _ = bound(Countdown(3, 5))
+    result = evaluate(agent, Countdown(3, 5), episodes)
+    assert len(result.returns) == len(result.lengths) == episodes
+    assert (result.lengths == 3).sum() == min(episodes, 16)
+
+
+def test_episodes_are_greedy() -> None:
+    """All the same, from the same start, whatever the agent's random numbers are."""
+    agent, _ = bound()
+    results = []
+    for seed in (0, 1):
+        agent.generator.manual_seed(seed)
+        results.append(evaluate(agent, "CartPole-v1", 10, seed=5).returns.tolist())
+    assert results[0] == results[1]
+
+
+def test_same_seed_same_result_other_seed_other_result() -> None:
+    agent, _ = bound()
+    first, second, third = (evaluate(agent, "CartPole-v1", 20, seed).returns for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_result_is_summed_up_in_one_line() -> None:
+    result = EvaluationResult(np.array([1.0, 3.0]), np.array([1, 3]))
+    assert (result.mean, result.std) == (2, 1)
+    assert str(result) == "return 2.0 ± 1.0 over 2 episodes"
+
+
+def test_evaluation_loader_gives_the_episodes_as_one_batch() -> None:
+    agent, _ = bound(Countdown(3))
+    loader = EvaluationDataLoader(agent, Countdown(3), episodes=5, seed=0)
+    [batch] = list(loader)
+    assert len(loader) == 1
+    assert batch["episode_return"].tolist() == batch["episode_length"].tolist() == [3] * 5
+    assert {values.dtype for values in batch.values()} == {torch.float32}
+
+
+# ---- evaluate: nothing is disturbed --------------------------------------------------------------
+
+
+class WithDropout(nn.Module):
+    """A user's network with parts whose training mode matters, one of them frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+        self.trunk[1].eval()
+        self.heads = nn.Linear(8, 3)
+
+    def forward(self, observations: Any) -> tuple[Any, Any]:
+        outputs = self.heads(self.trunk(observations))
+        return outputs[:, :2], outputs[:, 2]
+
+
+def snapshot(agent: PPOAgent) -> dict[str, Any]:
+    """All that training goes on from, but for the environment."""
+    normalizer: Any = agent.observation_normalizer
+    return {
+        "weights": [value.tolist() for value in agent.state_dict().values()],
+        "modes": [module.training for module in agent.modules()],
+        "gradients": torch.is_grad_enabled(),
+        "generator": agent.generator.get_state().tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002 (the global one is watched)
+        "moments": normalizer.moments.state_dict(),
+        "pending": len(normalizer._pending),
+        "buffer": [field.tolist() for field in agent.replay_buffer.tensors().values()],
+        "runner": [np.array(part).tolist() for part in agent.runner.state_dict().values()],
+        "counters": (agent.env_steps, len(agent.episodes), agent.metrics.pop_means()),
+    }
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_leaves_the_agent_and_random_numbers_alone(training: bool) -> None:
+    agent = PPOAgent(WithDropout(), PPOConfig(**(vars(CONFIG) | {"normalize_observations": True})))
+    EnvDataLoader(agent, env := gym.make("CartPole-v1"))
+    agent.start_run(seed=3)
+    agent.train(training)
+    agent.network.trunk[1].eval()
+    agent.rollout(64)
+    before = snapshot(agent)
+    evaluate(agent, env, episodes=5)
+    assert str(snapshot(agent)) == str(before)
+
+
+def test_mode_is_put_back_after_an_error_too() -> None:
+    agent, _ = bound(Countdown(3))
+    with pytest.raises(NonFiniteError):
+        evaluate(agent, Countdown(3, pay=math.nan), episodes=2)
+    assert agent.training
+
+
+ENVS: dict[str, Callable[[], Any]] = {
+    "single": lambda: gym.make("CartPole-v1"),
+    "native_vector": lambda: gym.make_vec("CartPole-v1", num_envs=3),
+    "sync_vector": lambda: gym.make_vec("CartPole-v1", num_envs=3, vectorization_mode="sync"),
+}
+
+
+@pytest.mark.parametrize("make", ENVS.values(), ids=ENVS.keys())
+def test_training_goes_on_as_if_nobody_had_evaluated(make: Callable) -> None:
+    """In the very environment that was evaluated, in the middle of its episodes."""
+    rewards, actions = [], []
+    for evaluates in (False, True):
+        agent, _ = bound(env := make())
+        agent.rollout(40)
+        if evaluates:
+            evaluate(agent, env, episodes=5)
+        agent.rollout(40)
+        actions.append(agent.replay_buffer.actions.copy())
+        rewards.append(agent.replay_buffer.observations.copy())
+    assert np.array_equal(*actions)
+    assert np.array_equal(*rewards)
+
+
+def test_statistics_that_were_learned_are_used() -> None:
+    agent, _ = bound("CartPole-v1", normalize_observations=True)
+    seen: list[Any] = []
+    agent.observation_normalizer.moments.mean += 7.0  # type: ignore[union-attr]
+    agent.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    agent.network.policy = None  # let `act` call the network itself
+    evaluate(agent, "CartPole-v1", episodes=1)
+    assert torch.allclose(seen[0], torch.full((1, 4), -7.0), atol=0.1)
+
+
+# ---- evaluate: loud errors -----------------------------------------------------------------------
+
+
+def test_an_episode_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_rl.evaluation.MAX_EPISODE_STEPS", 100)
+    agent = PPOAgent()
+    EnvDataLoader(agent, "Pendulum-v1")
+    with pytest.raises(EnvError, match=r"did not end within 100 env steps.*TimeLimit"):
+        evaluate(agent, PendulumEnv, episodes=2)
+    assert len(evaluate(agent, lambda: TimeLimit(PendulumEnv(), 100), episodes=2).returns) == 2
+
+
+def test_agent_without_a_network_can_not_be_evaluated() -> None:
+    with pytest.raises(StateError, match=r"call trainer\.fit\(agent, env\) or load a checkpoint"):
+        evaluate(PPOAgent(), "CartPole-v1", episodes=1)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", Countdown(3), vector(Countdown(3))])
+@pytest.mark.parametrize("episodes", [0, -5])
+def test_no_episodes_are_refused(env: Any, episodes: int) -> None:
+    agent, _ = bound()
+    with pytest.raises(ConfigError, match=f"episodes={episodes}; expected at least 1"):
+        evaluate(agent, env, episodes)
+
+
+def test_other_environment_than_trained_on_is_refused() -> None:
+    agent, _ = bound("CartPole-v1")
+    with pytest.raises(SpaceError, match="the agent was built for"):
+        evaluate(agent, "Pendulum-v1", episodes=1)
+
+
+@pytest.mark.parametrize("pay", [math.nan, math.inf])
+def test_returns_that_are_not_finite_are_refused(pay: float) -> None:
+    agent, _ = bound(Countdown(3))
+    with pytest.raises(NonFiniteError, match="Check the environment's rewards"):
+        evaluate(agent, Countdown(3, pay=pay), episodes=2)

@@ -1,0 +1,187 @@
+"""The manifest of a trajectory dataset: read as it was written, and never believed."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from stored import POINT
+
+from lightning_rl.checkpoints.spaces import space_from_state, space_state
+from lightning_rl.errors import DatasetError, SpaceError
+from lightning_rl.testing.probe_envs import IdentityEnv
+from lightning_rl.trajectories.collect import make_random_trajectory
+from lightning_rl.trajectories.dataset import TrajectoryDataset
+from lightning_rl.trajectories.manifest import MANIFEST
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, Any]], Any], sign: bool = True) -> None:
+    """Change the manifest as an attacker would, with a checksum that fits."""
+    content = json.loads((directory / MANIFEST).read_text())
+    content.pop("sha256")
+    change(content)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (directory / MANIFEST).write_text(json.dumps({**content, "sha256": digest if sign else "0"}))
+
+
+# ---- the format ----------------------------------------------------------------------------------
+
+floats = st.floats(width=32, allow_nan=False)
+
+bounds = st.lists(st.tuples(floats, floats), min_size=1, max_size=5)
+
+array_spaces = st.one_of(
+    bounds.map(lambda b: spaces.Box(np.float32(np.min(b, 1)), np.float32(np.max(b, 1)))),
+    st.sampled_from([np.uint8, np.int64, np.float16, np.float64]).map(
+        lambda dtype: spaces.Box(0, 100, (2, 3), dtype)
+    ),
+    st.builds(
+        lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 99), st.integers(-9, 9)
+    ),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4).map(
+        lambda nvec: spaces.MultiDiscrete(nvec, start=list(range(len(nvec))))
+    ),
+    st.sampled_from([3, (2, 3), [4]]).map(spaces.MultiBinary),
+)
+
+
+@given(
+    st.one_of(array_spaces, st.dictionaries(st.text(), array_spaces, min_size=1).map(spaces.Dict))
+)
+def test_a_space_is_read_as_it_was_written(space: spaces.Space) -> None:
+    text = json.dumps(space_state(space), allow_nan=False)
+    read = space_from_state(json.loads(text))
+    assert read == space
+    assert read.dtype == space.dtype
+
+
+@pytest.mark.skipif(
+    "dtype" not in inspect.signature(spaces.Discrete).parameters, reason="Gymnasium is older"
+)
+def test_a_discrete_space_of_small_numbers_is_read_as_it_was_written() -> None:
+    space = spaces.Discrete(3, start=-1, dtype=np.int8)
+    read = space_from_state(json.loads(json.dumps(space_state(space))))
+    assert (read, read.dtype) == (space, np.int8)
+
+
+def test_a_space_with_bounds_of_its_own_class_is_read_as_a_box() -> None:
+    class Pixels(spaces.Box):
+        """A user's own class."""
+
+    read = space_from_state(space_state(Pixels(0, 255, (84, 84), np.uint8)))
+    assert read == spaces.Box(0, 255, (84, 84), np.uint8)
+    assert len(json.dumps(space_state(read))) < 200
+
+
+class Unusual(IdentityEnv):
+    """An environment with an observation space of any kind."""
+
+    def __init__(self, space: spaces.Space) -> None:
+        super().__init__()
+        self.observation_space = space
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Text(3), spaces.Tuple([POINT]), spaces.Dict({1: POINT}),
+     spaces.Dict({"a": spaces.Dict({"b": POINT})})],
+    ids=str,
+)  # fmt: skip
+def test_a_space_that_no_file_can_hold_is_refused(tmp_path: Path, space: spaces.Space) -> None:
+    with pytest.raises(SpaceError):
+        make_random_trajectory(lambda: Unusual(space), tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_newer_version_asks_for_an_update(directory: Path) -> None:
+    rewrite(directory, lambda content: content.update(version=2, news=True))
+    with pytest.raises(DatasetError, match=r"version 2 .*reads up to 1.*pip install"):
+        TrajectoryDataset(directory)
+
+
+def chunk(content: dict[str, Any]) -> dict[str, Any]:
+    return content["chunks"][0]
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a path for a file": lambda c: chunk(c)["sha256"].update({"../../etc/passwd": "0"}),
+    "an absolute path": lambda c: chunk(c)["sha256"].update({"/etc/passwd": "0"}),
+    "another format": lambda c: c.update(format="replay"),
+    "version 0": lambda c: c.update(version=0),
+    "a version that is true": lambda c: c.update(version=True),
+    "a version in words": lambda c: c.update(version="1"),
+    "no spaces": lambda c: c.pop("observation_space"),
+    "a space of an unknown type": lambda c: c["observation_space"].update(type="os.system"),
+    "a space of objects": lambda c: c["observation_space"].update(dtype="O"),
+    "a space of records": lambda c: c["observation_space"].update(dtype="f4,f4"),
+    "an immense space": lambda c: c["observation_space"].update(shape=[2**31, 2**31]),
+    "a larger space": lambda c: c["observation_space"].update(shape=[2**20]),
+    "a negative shape": lambda c: c["observation_space"].update(shape=[-2]),
+    "a shape of fractions": lambda c: c["observation_space"].update(shape=[2.0]),
+    "bounds of NaN": lambda c: c["observation_space"].update(low="nan"),
+    "bounds in words": lambda c: c["observation_space"].update(low=["a", "b"]),
+    "an action space of size 0": lambda c: c["action_space"].update(n=0),
+    "an action space of text": lambda c: c["action_space"].update(n="2"),
+    "an action space that is a Dict": lambda c: c.update(
+        action_space={"type": "Dict", "spaces": {}}
+    ),
+    "a Dict of Dicts": lambda c: c.update(
+        observation_space={"type": "Dict", "spaces": {"a": {"type": "Dict", "spaces": {}}}}
+    ),
+    "immense counts": lambda c: (c.update(num_steps=2**60), chunk(c).update(num_steps=2**60)),
+    "large counts": lambda c: (c.update(num_steps=2**40), chunk(c).update(num_steps=2**40)),
+    "more episodes than steps": lambda c: (
+        c.update(num_episodes=211), chunk(c).update(num_episodes=211)
+    ),
+    "another number of episodes": lambda c: (
+        c.update(num_episodes=19), chunk(c).update(num_episodes=19)
+    ),
+    "negative counts": lambda c: (c.update(num_steps=-1), chunk(c).update(num_steps=-1)),
+    "counts that do not add up": lambda c: c.update(num_steps=209),
+    "counts of fractions": lambda c: chunk(c).update(num_steps=210.0),
+    "no chunks": lambda c: c.update(chunks=[], num_steps=0, num_episodes=0),
+    "chunks that are no list": lambda c: c.update(chunks=5),
+    "a chunk with news": lambda c: chunk(c).update(news=1),
+    "a chunk without checksums": lambda c: chunk(c).pop("sha256"),
+    "a checksum of another kind": lambda c: chunk(c).update(sha256=[]),
+    "seeds that are no list": lambda c: chunk(c).update(seeds=0),
+    "seeds that are no numbers": lambda c: chunk(c).update(seeds=[[]]),
+    "a name that is no text": lambda c: c.update(env_id=["os:system"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_manifest_is_not_believed(directory: Path, change: Callable[..., Any]) -> None:
+    rewrite(directory, change)
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(DatasetError, match=r"damaged.*copy"):
+        TrajectoryDataset(directory)
+    assert psutil.Process().memory_info().rss - before < 100e6
+
+
+def test_a_changed_manifest_is_found_by_its_checksum(directory: Path) -> None:
+    rewrite(directory, lambda content: content.update(env_id="Other-v0"), sign=False)
+    with pytest.raises(DatasetError, match="checksum"):
+        TrajectoryDataset(directory)
+
+
+def test_a_manifest_of_impossible_size_is_not_read(directory: Path) -> None:
+    os.truncate(directory / MANIFEST, 2**40)  # a file with a hole
+    with pytest.raises(DatasetError, match="1099511627776 bytes"):
+        TrajectoryDataset(directory)
+
+
+def test_an_environments_name_is_never_looked_up(directory: Path) -> None:
+    rewrite(directory, lambda content: content.update(env_id="os:system"))
+    assert TrajectoryDataset(directory).env_id == "os:system"
