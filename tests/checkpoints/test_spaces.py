@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections import OrderedDict
 
 import numpy as np
@@ -13,8 +15,6 @@ from hypothesis import strategies as st
 
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import SpaceError
-
-# ---- spaces --------------------------------------------------------------------------------------
 
 SIDES = st.lists(st.integers(1, 4), min_size=1, max_size=2)
 
@@ -52,6 +52,53 @@ def test_spaces_survive_a_file(space: Space) -> None:
     restored = space_from_state(reloaded(space_state(space)))
     assert restored == space
     assert restored.dtype == space.dtype
+
+
+FLOATS = st.floats(width=32, allow_nan=False)
+
+BOUNDS = st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=5)
+
+ARRAY_SPACES = st.one_of(
+    BOUNDS.map(lambda b: spaces.Box(np.float32(np.min(b, 1)), np.float32(np.max(b, 1)))),
+    st.sampled_from([np.uint8, np.int64, np.float16, np.float64]).map(
+        lambda dtype: spaces.Box(0, 100, (2, 3), dtype)
+    ),
+    st.builds(
+        lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 99), st.integers(-9, 9)
+    ),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4).map(
+        lambda nvec: spaces.MultiDiscrete(nvec, start=list(range(len(nvec))))
+    ),
+    st.sampled_from([3, (2, 3), [4]]).map(spaces.MultiBinary),
+)
+
+
+@given(
+    st.one_of(ARRAY_SPACES, st.dictionaries(st.text(), ARRAY_SPACES, min_size=1).map(spaces.Dict))
+)
+def test_spaces_survive_json(space: Space) -> None:
+    text = json.dumps(space_state(space), allow_nan=False)
+    read = space_from_state(json.loads(text))
+    assert read == space
+    assert read.dtype == space.dtype
+
+
+@pytest.mark.skipif(
+    "dtype" not in inspect.signature(spaces.Discrete).parameters, reason="Gymnasium is older"
+)
+def test_a_discrete_space_of_small_numbers_is_read_as_it_was_written() -> None:
+    space = spaces.Discrete(3, start=-1, dtype=np.int8)
+    read = space_from_state(json.loads(json.dumps(space_state(space))))
+    assert (read, read.dtype) == (space, np.int8)
+
+
+def test_a_space_with_bounds_of_its_own_class_is_read_as_a_box() -> None:
+    class Pixels(spaces.Box):
+        """A user's own class."""
+
+    read = space_from_state(space_state(Pixels(0, 255, (84, 84), np.uint8)))
+    assert read == spaces.Box(0, 255, (84, 84), np.uint8)
+    assert len(json.dumps(space_state(read))) < 200
 
 
 def test_entries_of_a_dict_space_keep_their_order() -> None:

@@ -209,6 +209,26 @@ def test_dicts_of_observations_are_kept_by_key(tmp_path: Path, mode: AutoresetMo
     assert dataset.observation_space == env.single_observation_space
 
 
+class Swapped(gym.ObservationWrapper):
+    """Observes a dict whose keys are not in the alphabet's order, with entries of one kind."""
+
+    def __init__(self) -> None:
+        super().__init__(DelayedRewardEnv(5))
+        number = spaces.Box(0, 9, (1,))
+        self.observation_space = spaces.Dict([("z", number), ("a", number)])
+
+    def observation(self, observation: int) -> dict[str, Any]:
+        return {"z": np.full(1, 9, np.float32), "a": np.full(1, observation, np.float32)}
+
+
+def test_a_dicts_entries_keep_their_names_in_any_order(tmp_path: Path) -> None:
+    """Read back in the alphabet's order, z would be a and a would be z, without a word."""
+    make_random_trajectory(Swapped, tmp_path, 40, progress=False)
+    read = TrajectoryDataset(tmp_path)
+    assert list(read.observation_space) == list(read[0]["observations"]) == ["z", "a"]
+    assert read[range(40)]["observations"]["z"].unique().tolist() == [9.0]
+
+
 # ---- an agent's trajectories ---------------------------------------------------------------------
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from gymnasium import spaces
-from hypothesis import given
-from hypothesis import strategies as st
 from stored import POINT
 
-from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import DatasetError, SpaceError
 from lightning_rl.testing.probe_envs import IdentityEnv
 from lightning_rl.trajectories.collect import make_random_trajectory
@@ -36,52 +31,6 @@ def rewrite(directory: Path, change: Callable[[dict[str, Any]], Any], sign: bool
 
 
 # ---- the format ----------------------------------------------------------------------------------
-
-floats = st.floats(width=32, allow_nan=False)
-
-bounds = st.lists(st.tuples(floats, floats), min_size=1, max_size=5)
-
-array_spaces = st.one_of(
-    bounds.map(lambda b: spaces.Box(np.float32(np.min(b, 1)), np.float32(np.max(b, 1)))),
-    st.sampled_from([np.uint8, np.int64, np.float16, np.float64]).map(
-        lambda dtype: spaces.Box(0, 100, (2, 3), dtype)
-    ),
-    st.builds(
-        lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 99), st.integers(-9, 9)
-    ),
-    st.lists(st.integers(1, 9), min_size=1, max_size=4).map(
-        lambda nvec: spaces.MultiDiscrete(nvec, start=list(range(len(nvec))))
-    ),
-    st.sampled_from([3, (2, 3), [4]]).map(spaces.MultiBinary),
-)
-
-
-@given(
-    st.one_of(array_spaces, st.dictionaries(st.text(), array_spaces, min_size=1).map(spaces.Dict))
-)
-def test_a_space_is_read_as_it_was_written(space: spaces.Space) -> None:
-    text = json.dumps(space_state(space), allow_nan=False)
-    read = space_from_state(json.loads(text))
-    assert read == space
-    assert read.dtype == space.dtype
-
-
-@pytest.mark.skipif(
-    "dtype" not in inspect.signature(spaces.Discrete).parameters, reason="Gymnasium is older"
-)
-def test_a_discrete_space_of_small_numbers_is_read_as_it_was_written() -> None:
-    space = spaces.Discrete(3, start=-1, dtype=np.int8)
-    read = space_from_state(json.loads(json.dumps(space_state(space))))
-    assert (read, read.dtype) == (space, np.int8)
-
-
-def test_a_space_with_bounds_of_its_own_class_is_read_as_a_box() -> None:
-    class Pixels(spaces.Box):
-        """A user's own class."""
-
-    read = space_from_state(space_state(Pixels(0, 255, (84, 84), np.uint8)))
-    assert read == spaces.Box(0, 255, (84, 84), np.uint8)
-    assert len(json.dumps(space_state(read))) < 200
 
 
 class Unusual(IdentityEnv):
