@@ -22,7 +22,7 @@ from lightning_rl.checkpoints.agent_state import (
     restore_run,
 )
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
 from lightning_rl.statistics.history import EpisodeHistory
 from lightning_rl.statistics.metrics import IterationMetrics
 from lightning_rl.statistics.normalization import ObservationNormalizer
@@ -62,9 +62,10 @@ class LightningAgentModule(LightningModule):
 
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
         super().__init__()
-        if rollout_steps < 1:
-            raise ConfigError(f"rollout_steps={rollout_steps}; expected at least 1 row.")
+        check_counts(rollout_steps=rollout_steps)
         self.network: Any = network
+        self.runner: Any = None  # the EnvRunner, once bound to an environment
+        self.replay_buffer: Any = None
         self.rollout_steps = rollout_steps
         self.env_steps = 0
         self.max_env_steps: int | None = None
@@ -77,7 +78,7 @@ class LightningAgentModule(LightningModule):
         self.observation_normalizer: ObservationNormalizer | None = None
         self.metrics = IterationMetrics()
         self._minibatches: Iterator[Any] = iter(())
-        self.fit_start = 0  # env steps when this run's budget began
+        self.env_steps_at_fit_start = 0  # env steps when this run's budget began
         self.is_fitting = False
         self._world_size = 1
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
@@ -97,6 +98,15 @@ class LightningAgentModule(LightningModule):
             Actions (N,) or (N, A), and what the buffer shall remember: name -> (N, ...).
         """
         raise NotImplementedError("an agent must define act(observations, deterministic=False)")
+
+    def assess(self, observations: Any) -> dict[str, Tensor]:
+        """Say what the agent makes of N observations, for an `EpisodePlayer`. Default: nothing.
+
+        Returns:
+            Any of: action_parameters (N, P), which make an `action_distribution`; means and stds
+            (N, A); action_values (N, n); values (N,).
+        """
+        return {}
 
     # ---- the environment ---------------------------------------------------------------------
 
@@ -133,13 +143,24 @@ class LightningAgentModule(LightningModule):
         self.observation_space, self.action_space = observation_space, action_space
         self.check_network()
 
+    def check_bound(self) -> None:
+        """Check that the agent knows its spaces, and so has a network.
+
+        Raises:
+            StateError: if it was never trained, loaded or bound.
+        """
+        if self.observation_space is None:
+            raise StateError(
+                "the agent has not met an environment yet, so it has no network; call "
+                "trainer.fit(agent, env) or load a checkpoint first."
+            )
+
     def check_network(self) -> None:
         """Check the network's outputs, once bound. The default accepts everything."""
 
     def make_buffer(self, num_envs: int) -> RolloutBuffer:
         """Allocate the buffer that `rollout` fills."""
-        if self.observation_space is None or self.action_space is None:
-            raise StateError("the agent has no spaces yet; call bind_env(env) first.")
+        self.check_bound()
         num_steps = math.ceil(self.rollout_steps / num_envs)
         return RolloutBuffer(num_steps, num_envs, self.observation_space, self.action_space)
 
@@ -208,14 +229,14 @@ class LightningAgentModule(LightningModule):
         batch = self.replay_buffer.rows(self.device)
         return [select(batch, batch.pop("valid"))]
 
-    def next_minibatches(self) -> Any:
+    def start_iteration(self) -> Any:
         """Make a rollout and return the first minibatch; `optimizer_step` takes the others.
 
         The last rollout is shortened, so that the budget is met to within `num_envs` env steps.
         """
         total_step = self.rollout_steps
         if self.max_env_steps is not None:
-            left = self.fit_start + self.max_env_steps - self.env_steps
+            left = self.env_steps_at_fit_start + self.max_env_steps - self.env_steps
             total_step = min(total_step, math.ceil(left / self._world_size))
         self.rollout(max(total_step, 1))
         self._minibatches = iter(self.sample())
@@ -285,7 +306,7 @@ class LightningAgentModule(LightningModule):
         The budget is `max_env_steps`, or the trainer's `max_epochs` or `max_steps`.
         """
         if self.max_env_steps is not None:
-            return min(1.0, (self.env_steps - self.fit_start) / self.max_env_steps)
+            return min(1.0, (self.env_steps - self.env_steps_at_fit_start) / self.max_env_steps)
         if not self.is_fitting:
             return 0.0
         return min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
@@ -366,12 +387,12 @@ class LightningAgentModule(LightningModule):
         self.is_fitting = stage == "fit"
         self._world_size = self.trainer.world_size
         if stage == "fit":  # a checkpoint, loaded after this, brings its own
-            self.fit_start = self.env_steps
+            self.env_steps_at_fit_start = self.env_steps
 
     def on_train_start(self) -> None:
         """Seed and reset the environments once, or put everything back as it was saved."""
         self.episodes.start_clock()
-        if not hasattr(self, "runner"):
+        if self.runner is None:
             return  # trained on a plain DataLoader
         resumed, self._resumed = self._resumed, None
         if self.trainer.ckpt_path is not None and resumed is not None:

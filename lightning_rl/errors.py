@@ -33,3 +33,17 @@ class StateError(LightningRLError, RuntimeError):
 
 class DatasetError(LightningRLError, RuntimeError):
     """A stored dataset is missing, damaged or of a newer version, or can't be written."""
+
+
+def check_counts(**counts: int | None) -> None:
+    """Check that numbers of things are at least 1, where they are given.
+
+    Raises:
+        ConfigError: naming the first that is not.
+
+    Example:
+        >>> check_counts(num_envs=8, max_env_steps=None)
+    """
+    for name, count in counts.items():
+        if count is not None and not count >= 1:
+            raise ConfigError(f"{name}={count}; expected at least 1.")

@@ -15,8 +15,8 @@ from torch import Tensor
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_evaluation_env
-from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, StateError
+from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.errors import EnvError, NonFiniteError, check_counts
 
 MAX_EPISODE_STEPS = 1_000_000  # an episode of an evaluation that is longer has no end
 
@@ -67,8 +67,9 @@ def evaluate(
         >>> evaluate(agent, "CartPole-v1", episodes=10).returns.shape
         (10,)
     """
+    check_counts(episodes=episodes)
     with evaluation_mode(agent, seed):
-        return play_episodes(agent, make_evaluation_env(env, episodes), episodes, seed)
+        return play_episodes(agent, make_separate_env(env, episodes), episodes, seed)
 
 
 @contextmanager
@@ -103,13 +104,8 @@ def play_episodes(
     Raises:
         EnvError: if an episode goes on for more than a million env steps.
     """
-    if episodes < 1:
-        raise ConfigError(f"episodes={episodes}; expected at least 1.")
-    if agent.observation_space is None:
-        raise StateError(
-            "the agent has not met an environment yet, so it has no network to evaluate; "
-            "call trainer.fit(agent, env) or load a checkpoint first."
-        )
+    check_counts(episodes=episodes)
+    agent.check_bound()
     agent.bind_spaces(env.single_observation_space, env.single_action_space)
     share = np.full(env.num_envs, episodes // env.num_envs)
     share[: episodes % env.num_envs] += 1
@@ -169,7 +165,7 @@ class EvaluationDataLoader:
             SpaceError: if it has other spaces than the agent.
         """
         if self.env is None:
-            env = make_evaluation_env(self.source, self.episodes)
+            env = make_separate_env(self.source, self.episodes)
             if self.agent.observation_space is not None:
                 self.agent.bind_spaces(env.single_observation_space, env.single_action_space)
             self.env = env

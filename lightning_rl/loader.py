@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EnvLike, make_vector_env
-from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.errors import StateError, check_counts
 
 EPOCH_ROWS = 10_000  # an epoch is at least this many rows: its bookkeeping costs under 2 %
 
@@ -52,12 +52,7 @@ class EnvDataLoader:
         max_env_steps: int | None = None,
         iterations_per_epoch: int | None = None,
     ) -> None:
-        for name, value in (
-            ("max_env_steps", max_env_steps),
-            ("iterations_per_epoch", iterations_per_epoch),
-        ):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}={value}; expected at least 1.")
+        check_counts(max_env_steps=max_env_steps, iterations_per_epoch=iterations_per_epoch)
         self.agent = agent
         self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
         agent.bind_env(self.env, seed)
@@ -80,7 +75,7 @@ class EnvDataLoader:
                 "trainer.fit(agent, loader), or agent.start_run(seed) before the first iteration."
             )
         for _ in range(self.iterations):
-            yield self.agent.next_minibatches()
+            yield self.agent.start_iteration()
 
     def state_dict(self) -> dict[str, Any]:
         """Tell Lightning that the loader can be resumed: the agent saves all there is."""

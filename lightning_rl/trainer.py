@@ -12,13 +12,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.callbacks.live_returns import live_in_notebook
+from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.envs.vectorize import is_env
-from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.errors import ConfigError, StateError, check_counts
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
-from lightning_rl.notebook.kernel import graceful_interrupt, quiet_notebook
+from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
 
 DEFAULT_MAX_ENV_STEPS = 65_536
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
@@ -74,16 +75,13 @@ class AgentTrainer(Trainer):
         live: bool = True,
         **trainer_options: Any,
     ) -> None:
-        counts = {
-            "max_env_steps": max_env_steps,
-            "num_envs": num_envs,
-            "evaluate_every_env_steps": evaluate_every_env_steps,
-            "evaluation_episodes": evaluation_episodes,
-            "torch_threads": torch_threads,
-        }
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise ConfigError(f"{name}={count}; expected at least 1.")
+        check_counts(
+            max_env_steps=max_env_steps,
+            num_envs=num_envs,
+            evaluate_every_env_steps=evaluate_every_env_steps,
+            evaluation_episodes=evaluation_episodes,
+            torch_threads=torch_threads,
+        )
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed}; expected 0 or more.")
         chosen = trainer_options.get("callbacks") or []
@@ -301,3 +299,21 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def live_in_notebook(trainer: Trainer, live: bool = True) -> Iterator[None]:
+    """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own."""
+    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
+    added: list[Any] = []
+    if live and in_notebook():
+        kinds = (LiveReturns, Controls)
+        added = [kind() for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
+    own = [index for index, c in enumerate(callbacks) if isinstance(c, LiveReturns)]
+    place = own[0] + 1 if own else 0  # the picture on top, then the buttons, then the progress bar
+    callbacks[place:place] = added
+    try:
+        yield
+    finally:
+        for callback in added:
+            callbacks.remove(callback)

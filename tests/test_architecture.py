@@ -36,7 +36,7 @@ PPO_PATH = {
     "trainer.py": ["AgentTrainer.fit", "AgentTrainer._training_loader"],
     "loader.py": ["EnvDataLoader.__iter__"],
     "agent.py": [
-        "LightningAgentModule.next_minibatches",
+        "LightningAgentModule.start_iteration",
         "LightningAgentModule.rollout",
         "LightningAgentModule.optimizer_step",
         "LightningAgentModule._update",
@@ -75,7 +75,7 @@ REPLAY_PATH = {
         f"ReplayBuffer.{name}"
         for name in (
             "start", "current", "add", "_advance", "minibatches", "_draw", "_gather",
-            "_sum_rewards", "_as_tensors",
+            "_sum_rewards",
         )
     ],
     "agents/replay_agent.py": [
@@ -93,7 +93,7 @@ DQN_PATH = REPLAY_PATH | {
             "configure_optimizers",
         )
     ],
-    "networks/action_values.py": ["QNetwork", "perceptron"],
+    "networks/action_values.py": ["QNetwork", "mlp"],
 }  # fmt: skip
 SAC_PATH = REPLAY_PATH | {
     "agents/sac.py": [
@@ -103,7 +103,7 @@ SAC_PATH = REPLAY_PATH | {
             "configure_optimizers",
         )
     ] + ["frozen"],
-    "networks/action_values.py": ["SoftActorCriticNetwork", "TwinCritic", "perceptron"],
+    "networks/action_values.py": ["SoftActorCriticNetwork", "TwinCritic", "mlp"],
     "networks/actor_critic.py": ["TwinLinear"],
     "networks/distributions.py": ["SquashedGaussian"],
 }  # fmt: skip

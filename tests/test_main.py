@@ -72,7 +72,7 @@ def test_dreaming_is_a_subcommand_that_can_be_repeated(
     for name in (*names, "horizon_errors.png", "trajectories_1"):
         assert str(tmp_path / name) in said
         assert (tmp_path / name).exists()
-    assert WorldModel.load_from_checkpoint(tmp_path / "world_model.ckpt").network.has_data
+    assert WorldModel.load_from_checkpoint(tmp_path / "world_model.ckpt").network.is_measured
 
 
 def test_an_unknown_option_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:

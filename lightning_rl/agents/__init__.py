@@ -1,6 +1,6 @@
 """Agents: an algorithm a file, in the order of its paper's pseudocode.
 
-What they share is in `agent.py`, their formulas in `functional.py`, their networks in `networks/`.
+What all share is in `agent.py`, their formulas in `functional.py`, their networks in `networks/`.
 """
 
 from lightning_rl.agents.dqn import DQNAgent, DQNConfig

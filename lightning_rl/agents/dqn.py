@@ -32,10 +32,11 @@ from lightning_rl.agents.replay_agent import (
 from lightning_rl.buffers.arrays import allocate
 from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
 from lightning_rl.buffers.replay import ReplayBuffer
-from lightning_rl.checkpoints.settings import settings_from
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError
+from lightning_rl.checkpoints.config import config_from
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, check_counts
 from lightning_rl.functional import n_step_target
 from lightning_rl.networks.action_values import QNetwork
+from lightning_rl.updates import can_fuse
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ class DQNConfig(ReplayConfig):
             ConfigError: naming the setting that is out of its range.
         """
         super().__post_init__()
-        if self.target_update_interval < 1:
-            raise ConfigError(
-                f"target_update_interval={self.target_update_interval}; expected at least 1."
-            )
+        check_counts(target_update_interval=self.target_update_interval)
         for name in ("exploration_fraction", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)}; expected a number above 0.")
@@ -98,7 +96,7 @@ class DQNAgent(ReplayAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: DQNConfig | dict[str, Any] = DQNConfig()
     ) -> None:
-        config = settings_from(DQNConfig, config)
+        config = config_from(DQNConfig, config)
         super().__init__(network or QNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
         self.max_grad_norm = config.max_grad_norm
@@ -170,8 +168,7 @@ class DQNAgent(ReplayAgentModule):
 
     def configure_optimizers(self) -> Any:
         """Adam, for the network alone: the target network only follows."""
-        # Fused Adam saves a third of a CPU update; with mixed precision Lightning can't clip it.
-        fused = "mixed" not in str(self.trainer.precision)
+        fused = can_fuse(self.trainer)
         optimizer = Adam(self.network.parameters(), self.config.learning_rate, fused=fused)
         if not self.config.anneal_learning_rate:
             return optimizer

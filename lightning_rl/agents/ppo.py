@@ -4,7 +4,7 @@ Schulman, Wolski, Dhariwal, Radford, Klimov 2017, "Proximal policy optimization 
 https://arxiv.org/abs/1707.06347. An iteration, in the order of its Algorithm 1:
 
 1. act for T steps in N environments                          `act`, called by `rollout`
-2. compute advantages Â_1, ..., Â_T                           `advantages`
+2. compute advantages Â_1, ..., Â_T                           `compute_advantages`
 3. optimise the surrogate L for K epochs of minibatches       `sample`, `training_step`
 """
 
@@ -25,8 +25,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, flatten_time, select, write
-from lightning_rl.checkpoints.settings import settings_from
-from lightning_rl.errors import ConfigError
+from lightning_rl.checkpoints.config import config_from
+from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.functional import (
     approx_kl,
     clip_fraction,
@@ -39,6 +39,7 @@ from lightning_rl.functional import (
 from lightning_rl.networks.actor_critic import ActorCriticNetwork, check_actor_critic_outputs
 from lightning_rl.networks.distributions import ActionDistribution, action_distribution
 from lightning_rl.statistics.normalization import ObservationNormalizer, RewardScaler
+from lightning_rl.updates import can_fuse
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,11 @@ class PPOConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        for name in ("rollout_steps", "batch_size", "update_epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected at least 1.")
+        check_counts(
+            rollout_steps=self.rollout_steps,
+            batch_size=self.batch_size,
+            update_epochs=self.update_epochs,
+        )
         if self.batch_size > self.rollout_steps:
             raise ConfigError(
                 f"batch_size={self.batch_size} does not fit a rollout of "
@@ -118,7 +121,7 @@ class PPOAgent(LightningAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: PPOConfig | dict[str, Any] = PPOConfig()
     ) -> None:
-        config = settings_from(PPOConfig, config)
+        config = config_from(PPOConfig, config)
         super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
@@ -202,7 +205,7 @@ class PPOAgent(LightningAgentModule):
             "returns": (advantages + values[:-1]).flatten(),
         }
         valid_rows = data["valid"].flatten().nonzero().squeeze(-1)
-        return {name: select(values, valid_rows) for name, values in batch.items()}
+        return {name: select(column, valid_rows) for name, column in batch.items()}
 
     def next_values(self, values: Tensor) -> Tensor:
         """Give V of the state that each step led to, (T, N), from the rows' values (T + 1, N).
@@ -279,8 +282,7 @@ class PPOAgent(LightningAgentModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with ε = 1e-5, its learning rate annealed once an iteration."""
-        # Fused Adam saves a third of a CPU update; with mixed precision Lightning can't clip it.
-        fused = "mixed" not in str(self.trainer.precision)
+        fused = can_fuse(self.trainer)
         optimizer = Adam(self.parameters(), self.config.learning_rate, eps=1e-5, fused=fused)
         if not self.config.anneal_learning_rate:
             return optimizer

@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import select
-from lightning_rl.checkpoints.settings import settings_from
+from lightning_rl.checkpoints.config import config_from
 from lightning_rl.errors import ConfigError
 from lightning_rl.functional import discounted_returns, normalize
 from lightning_rl.networks.actor_critic import ActorCriticNetwork
@@ -69,7 +69,7 @@ class ReinforceAgent(LightningAgentModule):
         network: nn.Module | None = None,
         config: ReinforceConfig | dict[str, Any] = ReinforceConfig(),
     ) -> None:
-        config = settings_from(ReinforceConfig, config)
+        config = config_from(ReinforceConfig, config)
         super().__init__(network or ActorCriticNetwork(), config.rollout_steps)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config

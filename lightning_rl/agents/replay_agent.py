@@ -16,7 +16,7 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.errors import ConfigError, check_counts
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,12 @@ class ReplayConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        for name in ("rollout_steps", "gradient_steps", "batch_size", "n_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected at least 1.")
+        check_counts(
+            rollout_steps=self.rollout_steps,
+            gradient_steps=self.gradient_steps,
+            batch_size=self.batch_size,
+            n_steps=self.n_steps,
+        )
         if not self.batch_size <= self.learning_starts <= self.buffer_capacity:
             raise ConfigError(
                 f"learning_starts={self.learning_starts}; expected at least "
@@ -73,7 +76,7 @@ class ReplayAgentModule(LightningAgentModule):
     """
 
     default_num_envs = 8
-    replay_buffer: ReplayBuffer  # type: ignore[assignment]  # another kind than the base class's
+    replay_buffer: ReplayBuffer
 
     def __init__(self, network: nn.Module, config: ReplayConfig) -> None:
         super().__init__(network, config.rollout_steps)
@@ -102,9 +105,8 @@ class ReplayAgentModule(LightningAgentModule):
 
     def make_buffer(self, num_envs: int) -> ReplayBuffer:  # type: ignore[override]
         """Allocate the replay buffer; one that fits is kept, with what it holds."""
-        if self.observation_space is None:
-            raise StateError("the agent has no spaces yet; call bind_env(env) first.")
-        buffer: ReplayBuffer | None = getattr(self, "replay_buffer", None)
+        self.check_bound()
+        buffer: ReplayBuffer | None = self.replay_buffer
         if buffer is None or buffer.num_envs != num_envs:
             buffer = self.new_buffer(
                 self.config.buffer_capacity,
@@ -177,7 +179,7 @@ class ReplayAgentModule(LightningAgentModule):
     def extra_state(self) -> dict[str, Any]:
         """Save the buffer and the count of updates too."""
         state = super().extra_state() | {"num_updates": self.num_updates}
-        buffer: ReplayBuffer | None = getattr(self, "replay_buffer", None)
+        buffer: ReplayBuffer | None = self.replay_buffer
         return state if buffer is None else state | {"replay_buffer": buffer.state_dict()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -185,7 +187,7 @@ class ReplayAgentModule(LightningAgentModule):
         super().load_extra_state(state)
         self.num_updates = state["num_updates"]
         self._saved_buffer = state.get("replay_buffer")
-        if self._saved_buffer is not None and hasattr(self, "runner"):
+        if self._saved_buffer is not None and self.runner is not None:
             self.replay_buffer = self.make_buffer(self.runner.num_envs)
 
 

@@ -34,11 +34,12 @@ from lightning_rl.agents.replay_agent import (
     move_target,
 )
 from lightning_rl.buffers.arrays import allocate
-from lightning_rl.checkpoints.settings import settings_from
+from lightning_rl.checkpoints.config import config_from
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError
 from lightning_rl.functional import n_step_target
 from lightning_rl.networks.action_values import SoftActorCriticNetwork
 from lightning_rl.networks.distributions import SquashedGaussian
+from lightning_rl.updates import can_fuse
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class SACAgent(ReplayAgentModule):
     def __init__(
         self, network: nn.Module | None = None, config: SACConfig | dict[str, Any] = SACConfig()
     ) -> None:
-        config = settings_from(SACConfig, config)
+        config = config_from(SACConfig, config)
         super().__init__(network or SoftActorCriticNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
         self.target_critics: Any = None  # once bound
@@ -189,8 +190,7 @@ class SACAgent(ReplayAgentModule):
             {"params": list(self.network.actor.parameters()), "lr": config.learning_rate},
             {"params": rest, "lr": config.critic_learning_rate},
         ]
-        # Fused Adam saves a third of a CPU update; with mixed precision Lightning can't clip it.
-        return Adam(groups, fused="mixed" not in str(self.trainer.precision))
+        return Adam(groups, fused=can_fuse(self.trainer))
 
     # ---- spaces ------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,19 @@ def named_arrays(observations: Any) -> Arrays:
     return {"observations": observations}
 
 
-def select(values: Any, rows: Any) -> Any:
-    """Index the first axis, also within dicts."""
+def observations_in(arrays: Mapping[str, Any]) -> Any:
+    """Undo `named_arrays`: give the observation among arrays that may hold others too."""
+    if "observations" in arrays:
+        return arrays["observations"]
+    prefix = "observations."
+    return {n.removeprefix(prefix): part for n, part in arrays.items() if n.startswith(prefix)}
+
+
+def select(values: Any, index: Any) -> Any:
+    """Index each array, also within dicts."""
     if isinstance(values, dict):
-        return {key: select(part, rows) for key, part in values.items()}
-    return values[rows]
+        return {key: select(part, index) for key, part in values.items()}
+    return values[index]
 
 
 def flatten_time(values: Any) -> Any:

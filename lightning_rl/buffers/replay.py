@@ -19,14 +19,15 @@ from lightning_rl.buffers.arrays import (
     allocate,
     check_finite,
     named_arrays,
+    observations_in,
     select,
     split,
     to_tensor,
     write,
 )
 from lightning_rl.buffers.folder import Fields, ReplayFolder
-from lightning_rl.envs.runner import Observation, VectorStep
-from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+from lightning_rl.envs.runner import ObservationArrays, VectorStep
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError, check_counts
 
 VALID: Final = 1  # the bits of a row's flags; a row that may not be sampled has none
 TERMINATED: Final = 2
@@ -82,9 +83,7 @@ class ReplayBuffer:
         gamma: float = 0.99,
         directory: str | Path | None = None,
     ) -> None:
-        for name, value in (("capacity", capacity), ("num_envs", num_envs), ("n_steps", n_steps)):
-            if value < 1:
-                raise ConfigError(f"{name}={value}; expected at least 1.")
+        check_counts(capacity=capacity, num_envs=num_envs, n_steps=n_steps)
         self.num_rows = math.ceil(capacity / num_envs) + 1  # R = T + 1
         if n_steps >= self.num_rows:
             raise ConfigError(
@@ -100,16 +99,14 @@ class ReplayBuffer:
         else:
             self.folder = ReplayFolder(directory, self.fields, observation_space, action_space)
             arrays, self.head, self.is_full = self.folder.open()
-        self._use(arrays, observation_space)
+        self._bind_arrays(arrays)
         self._final: dict[int, dict[int, Any]] = {}  # row -> sub-environment -> last observation
         self._unchecked = 0  # rows added since `check_finite`
-        self._close_seam()  # of a folder whose last run was cut short
+        self._forget_unfinished()  # of a folder whose last run was cut short
 
-    def _use(self, arrays: Arrays, observation_space: Space) -> None:
+    def _bind_arrays(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self.observations: Any = arrays.get("observations")
-        if isinstance(observation_space, spaces.Dict):
-            self.observations = {key: arrays[f"observations.{key}"] for key in observation_space}
+        self.observations: Any = observations_in(arrays)
         self.actions, self.rewards = arrays["actions"], arrays["rewards"]
         self.flags = arrays["flags"]
         self._num_slots = self.num_rows * self.num_envs
@@ -118,9 +115,9 @@ class ReplayBuffer:
         self._flat_observations = {name: flat[name] for name in named_arrays(self.observations)}
         self._flat_actions, self._flat_rewards = flat["actions"], flat["rewards"]
         self._flat_flags = flat["flags"]
-        self._row_bytes = 2 * sum(a[:1].nbytes for a in self._flat_observations.values())
+        self._transition_bytes = 2 * sum(a[:1].nbytes for a in self._flat_observations.values())
 
-    def _close_seam(self) -> None:
+    def _forget_unfinished(self) -> None:
         """Forget what a run that was killed has written where this one goes on."""
         self.flags[self.head :][: 1 if self.is_full else None] = 0
         if self.folder is not None:  # which does not hold what is kept apart
@@ -142,7 +139,7 @@ class ReplayBuffer:
 
     # ---- filling -----------------------------------------------------------------------------
 
-    def start(self, observations: Observation) -> None:
+    def start(self, observations: ObservationArrays) -> None:
         """Begin new episodes with these (N, ...) observations; running ones are cut off."""
         if self.head or self.is_full:
             self._advance()  # the row left behind holds the last step's next observation
@@ -256,7 +253,7 @@ class ReplayBuffer:
             StateError: if the buffer holds fewer than B transitions.
         """
         self._check_filled(batch_size)
-        together = max(1, min(count, DRAW_BYTES // (batch_size * self._row_bytes)))
+        together = max(1, min(count, DRAW_BYTES // (batch_size * self._transition_bytes)))
         for start in range(0, count, together):
             rows = min(together, count - start) * batch_size
             drawn = self._gather(self._draw(rows, generator))
@@ -288,21 +285,21 @@ class ReplayBuffer:
         flags = self._flat_flags.take(last)
         actions = self._flat_actions.take(slots, axis=0, mode="wrap")
         next_slots = last + self.num_envs
-        here, there = {}, {}
+        observations, following = {}, {}
         for name, array in self._flat_observations.items():
-            here[name] = array.take(slots, axis=0, mode="wrap")
-            there[name] = array.take(next_slots, axis=0, mode="wrap")
+            observations[name] = array.take(slots, axis=0, mode="wrap")
+            following[name] = array.take(next_slots, axis=0, mode="wrap")
         if self._final:
-            self._put_final(there, last, flags)
+            self._put_final(following, last, flags)
         if discounts is None:
             discounts = np.full(len(slots), self.gamma, dtype=np.float32)
         return {
-            "observations": self._as_tensors(here),
+            "observations": to_tensor(observations_in(observations)),
             "actions": torch.from_numpy(
                 actions.astype(np.int64) if actions.dtype.kind in "iu" else actions
             ),
             "rewards": torch.from_numpy(rewards),
-            "next_observations": self._as_tensors(there),
+            "next_observations": to_tensor(observations_in(following)),
             "terminated": torch.from_numpy(flags & TERMINATED > 0),
             "discounts": torch.from_numpy(discounts),
         }
@@ -324,17 +321,13 @@ class ReplayBuffer:
             goes_on &= flags & ENDED == 0
         return last, total.astype(np.float32), discounts.astype(np.float32)
 
-    def _put_final(self, there: Arrays, last: NDArray[np.int64], flags: NDArray[np.uint8]) -> None:
+    def _put_final(
+        self, following: Arrays, last: NDArray[np.int64], flags: NDArray[np.uint8]
+    ) -> None:
         for i in np.flatnonzero(flags & HAS_FINAL):
             row, env_index = divmod(int(last[i]), self.num_envs)
             for name, part in named_arrays(self._final[row][env_index]).items():
-                there[name][i] = part
-
-    def _as_tensors(self, arrays: Arrays) -> Any:
-        if not isinstance(self.observations, dict):
-            return torch.from_numpy(arrays["observations"])
-        parts = zip(self.observations, arrays.values(), strict=True)
-        return {key: torch.from_numpy(part) for key, part in parts}
+                following[name][i] = part
 
     # ---- saving ------------------------------------------------------------------------------
 
@@ -369,7 +362,7 @@ class ReplayBuffer:
             if not np.array_equal(array[self.head], state["current"][name]):
                 self.flags[self.head - 1] = 0  # of a later lap, in a folder that has gone on
             array[self.head] = state["current"][name]
-        self._close_seam()
+        self._forget_unfinished()
 
     def _check_saved(self, state: dict[str, Any], saved: Arrays) -> None:
         folder = None if self.folder is None else str(self.folder.path)

@@ -19,8 +19,8 @@ from lightning_rl.buffers.arrays import (
     to_tensor,
     write,
 )
-from lightning_rl.envs.runner import Observation, VectorStep
-from lightning_rl.errors import ConfigError, ShapeError, StateError
+from lightning_rl.envs.runner import ObservationArrays, VectorStep
+from lightning_rl.errors import ConfigError, ShapeError, StateError, check_counts
 
 OWN_FIELDS = ("observations", "actions", "rewards", "terminated", "truncated", "valid")
 
@@ -59,8 +59,7 @@ class RolloutBuffer:
         observation_space: Space,
         action_space: Space,
     ) -> None:
-        if num_steps < 1 or num_envs < 1:
-            raise ConfigError(f"num_steps={num_steps}, num_envs={num_envs}; expected at least 1.")
+        check_counts(num_steps=num_steps, num_envs=num_envs)
         self.num_steps, self.num_envs = num_steps, num_envs
         self.observations = allocate(observation_space, num_steps + 1, num_envs)
         self.actions = allocate(action_space, num_steps, num_envs)
@@ -72,7 +71,7 @@ class RolloutBuffer:
         self.final_observations: dict[tuple[int, int], Any] = {}
         self.size = 0
 
-    def start(self, observations: Observation) -> None:
+    def start(self, observations: ObservationArrays) -> None:
         """Begin a rollout with these (N, ...) observations as its first; forget the last one."""
         write(self.observations, 0, observations)
         self.final_observations.clear()

@@ -1,6 +1,6 @@
 """Callbacks: what Lightning calls while a run goes on, to show it or to steer it.
 
-The pictures they draw are made in `notebook/`.
+What they draw with, and what knows the kernel, is in `notebook/`.
 """
 
 from lightning_rl.callbacks.controls import Controls, change_setting

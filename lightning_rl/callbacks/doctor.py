@@ -44,7 +44,7 @@ FIRST_EPISODES = 20  # that must have ended before returns are compared
 DEAD_ITERATIONS = 5
 VALUE_SWITCHES = ("baseline", "value_coef")  # off, they leave the values no gradient on purpose
 
-EXPLAINED_IN = "tutorials/06_silent_bugs.ipynb"
+TUTORIAL = "tutorials/06_silent_bugs.ipynb"
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Doctor(Callback):
     def _say(self, agent: LightningAgentModule, name: str, sentence: str) -> None:
         if any(finding.name == name for finding in self.findings):
             return
-        sentence = f"Doctor, at env step {self._env_step:,}: {sentence} ({EXPLAINED_IN}: {name})."
+        sentence = f"Doctor, at env step {self._env_step:,}: {sentence} ({TUTORIAL}: {name})."
         self.findings.append(Finding(self._env_step, name, sentence))
         agent.print(sentence)  # on stdout, beside the progress bar, in one process only
 

@@ -13,8 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.callbacks.controls import Controls
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.notebook.curves import clear, draw_returns, outline
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure, png
 from lightning_rl.notebook.kernel import in_notebook, kernel_shell
@@ -120,8 +119,7 @@ class LiveReturns(Callback):
         smooth: int = 20,
         label: str | None = None,
     ) -> None:
-        if smooth < 1:
-            raise ConfigError(f"smooth={smooth}; expected at least 1 episode.")
+        check_counts(smooth=smooth)
         self.target, self.path, self.smooth, self.label = target, path, smooth, label
         self.panels = (panels,) if isinstance(panels, str) else tuple(panels)
         self.runs: list[LiveRun] = []
@@ -135,7 +133,7 @@ class LiveReturns(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Show an empty picture of full size, so that nothing below moves afterwards."""
-        has_env = isinstance(pl_module, LightningAgentModule) and hasattr(pl_module, "runner")
+        has_env = isinstance(pl_module, LightningAgentModule) and pl_module.runner is not None
         is_seen = in_notebook() or self.path is not None
         if not (has_env and is_seen and trainer.is_global_zero):
             return
@@ -287,21 +285,3 @@ def reward_threshold(env: Any) -> float | None:
     specs = [getattr(part, "spec", None) for part in (env, *getattr(env, "envs", ())[:1])]
     thresholds = [spec.reward_threshold for spec in specs if spec is not None]
     return thresholds[0] if thresholds else None
-
-
-@contextmanager
-def live_in_notebook(trainer: Trainer, live: bool = True) -> Iterator[None]:
-    """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own."""
-    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
-    added: list[Any] = []
-    if live and in_notebook():
-        kinds = (LiveReturns, Controls)
-        added = [kind() for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
-    own = [index for index, c in enumerate(callbacks) if isinstance(c, LiveReturns)]
-    place = own[0] + 1 if own else 0  # the picture on top, then the buttons, then the progress bar
-    callbacks[place:place] = added
-    try:
-        yield
-    finally:
-        for callback in added:
-            callbacks.remove(callback)

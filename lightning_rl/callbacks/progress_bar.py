@@ -34,7 +34,7 @@ class EnvStepProgressBar(TQDMProgressBar):
             bar = self.train_progress_bar
             bar.unit = " env steps"
             bar.reset(pl_module.max_env_steps)  # a notebook's bar takes its length only here
-            bar.initial = bar.n = pl_module.env_steps - pl_module.fit_start
+            bar.initial = bar.n = pl_module.env_steps - pl_module.env_steps_at_fit_start
             bar.set_description("Training")
 
     def init_validation_tqdm(self) -> Any:
@@ -74,7 +74,7 @@ class EnvStepProgressBar(TQDMProgressBar):
     def _draw(self, agent: LightningAgentModule) -> None:
         bar = self.train_progress_bar
         if not bar.disable:
-            bar.n = agent.env_steps - agent.fit_start
+            bar.n = agent.env_steps - agent.env_steps_at_fit_start
             if agent.max_env_steps is not None:  # an overshoot would wipe the bar's total
                 bar.total = max(agent.max_env_steps, bar.n)
             bar.set_postfix_str(f"return={agent.episodes.mean_return():.1f}")

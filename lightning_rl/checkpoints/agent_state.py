@@ -23,7 +23,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
     """
     state = {
         "env_steps": agent.env_steps,
-        "fit_start": agent.fit_start,
+        "env_steps_at_fit_start": agent.env_steps_at_fit_start,
         "seed": agent.seed,
         "episodes": agent.episodes.state_dict(),
         "generator": agent.generator.get_state(),
@@ -33,7 +33,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
     if agent.observation_space is not None:
         state["observation_space"] = space_state(agent.observation_space)
         state["action_space"] = space_state(agent.action_space)
-    if hasattr(agent, "runner"):
+    if agent.runner is not None:
         state["runner"] = to_plain(agent.runner.state_dict())
         state["env"], state["env_error"] = _env_state_or_reason(agent.runner.env)
     return state
@@ -65,7 +65,10 @@ def load_agent_state(agent: Any, checkpoint: dict[str, Any]) -> dict[str, Any]:
         agent.bind_spaces(
             space_from_state(state["observation_space"]), space_from_state(state["action_space"])
         )
-    agent.env_steps, agent.fit_start = state["env_steps"], state["fit_start"]
+    agent.env_steps, agent.env_steps_at_fit_start = (
+        state["env_steps"],
+        state["env_steps_at_fit_start"],
+    )
     agent.episodes.load_state_dict(state["episodes"])
     agent.load_extra_state(from_plain(state["extra"]))
     return state

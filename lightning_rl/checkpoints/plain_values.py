@@ -101,14 +101,3 @@ def check_live(kind: str, payload: Any, current: Any) -> None:
         fits = kind == "torch_generator" and isinstance(current, torch.Generator)
     if not fits:
         raise StateError(f"can't restore a {kind!r} into a {type(current).__name__}.")
-
-
-def checked_count(number: Any, smallest: int, largest: int) -> int:
-    """Give an integer that a file says, if it is one in its range.
-
-    Raises:
-        ValueError: otherwise; it is for whoever reads the file to say which one it was.
-    """
-    if type(number) is not int or not smallest <= number <= largest:
-        raise ValueError(f"it says {number!r} where a number from {smallest} to {largest} belongs")
-    return number

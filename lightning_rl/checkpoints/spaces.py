@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from lightning_rl.checkpoints.plain_values import checked_count
 from lightning_rl.errors import SpaceError
 
 MAX_ELEMENTS = 2**24  # of one observation or action
@@ -85,3 +84,14 @@ def space_from_state(state: dict[str, Any]) -> Space:
     if (kind, dtype.name) not in (("MultiBinary", "int8"), ("Discrete", "int64")):
         values["dtype"] = dtype.type  # MultiBinary takes none, nor Discrete in older Gymnasiums
     return getattr(spaces, kind)(**values)  # type: ignore[no-any-return]  # one of the four
+
+
+def checked_count(number: Any, smallest: int, largest: int) -> int:
+    """Give an integer that a file says, if it is one in its range.
+
+    Raises:
+        ValueError: otherwise; it is for whoever reads the file to say which one it was.
+    """
+    if type(number) is not int or not smallest <= number <= largest:
+        raise ValueError(f"it says {number!r} where a number from {smallest} to {largest} belongs")
+    return number

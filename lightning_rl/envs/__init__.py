@@ -6,7 +6,7 @@ What acts in them is in `agents/`; environments for tests are in `testing/`, dre
 from lightning_rl.envs.runner import (
     EndedEpisodes,
     EnvRunner,
-    Observation,
+    ObservationArrays,
     VectorStep,
     to_env_actions,
 )
@@ -14,7 +14,7 @@ from lightning_rl.envs.vectorize import (
     EnvLike,
     autoreset_mode,
     is_env,
-    make_evaluation_env,
+    make_separate_env,
     make_vector_env,
 )
 
@@ -22,11 +22,11 @@ __all__ = [
     "EndedEpisodes",
     "EnvLike",
     "EnvRunner",
-    "Observation",
+    "ObservationArrays",
     "VectorStep",
     "autoreset_mode",
     "is_env",
-    "make_evaluation_env",
+    "make_separate_env",
     "make_vector_env",
     "to_env_actions",
 ]

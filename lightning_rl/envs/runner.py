@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from lightning_rl.envs.vectorize import autoreset_mode
 from lightning_rl.errors import EnvError
 
-Observation = NDArray[Any] | dict[str, NDArray[Any]]
+ObservationArrays = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 class VectorStep(NamedTuple):
     """What one step of N sub-environments returned."""
 
-    observations: Observation  # (N, ...) after the step; after the reset in SAME_STEP mode
+    observations: ObservationArrays  # (N, ...) after the step; after the reset in SAME_STEP mode
     rewards: NDArray[np.float32]  # (N,)
     terminated: NDArray[np.bool_]  # (N,) the state was final: no bootstrap
     truncated: NDArray[np.bool_]  # (N,) a limit cut the episode: bootstrap
@@ -64,13 +64,13 @@ class EnvRunner:
         self.next_step_mode = autoreset_mode(env) == AutoresetMode.NEXT_STEP
         self.env_steps = 0
         self.num_calls = 0  # of `step`, since the last reset: the number an error names
-        self.observations: Observation = np.empty(0)
+        self.observations: ObservationArrays = np.empty(0)
         self.was_reset = False
         self._start_episodes()
 
     def _start_episodes(self) -> None:
         self.num_calls = 0
-        self.valid = np.ones(self.num_envs, dtype=np.bool_)  # is the next row an env step?
+        self.next_valid = np.ones(self.num_envs, dtype=np.bool_)  # is the next row an env step?
         self.returns = np.zeros(self.num_envs, dtype=np.float64)
         self.lengths = np.zeros(self.num_envs, dtype=np.int64)
 
@@ -101,7 +101,7 @@ class EnvRunner:
             raise self._address(error, f"step {self.num_calls}") from error
         check_observations(observations, self.env.single_observation_space, self.num_envs)
         check_rewards(rewards, self.num_envs)
-        valid = self.valid
+        valid = self.next_valid
         self.returns += rewards
         self.lengths += 1
         self.env_steps += self.num_envs
@@ -116,21 +116,21 @@ class EnvRunner:
             ended = self._forget_reset_rows(valid, ended)
         if np.count_nonzero(ended):
             self._end_episodes(ended)
-        self.valid = ~ended if self.next_step_mode else valid
+        self.next_valid = ~ended if self.next_step_mode else valid
         self.observations = observations
         final = {} if self.next_step_mode else final_observations(infos, ended)
         return VectorStep(observations, rewards, terminated, truncated, valid, final)
 
     def skip_reset_rows(self) -> None:
         """Where every episode has just ended, step once, so that the next row has an env step."""
-        if not self.valid.any():
+        if not self.next_valid.any():
             space = self.env.single_action_space
             ignored = np.zeros((self.num_envs, *(space.shape or ())), dtype=space.dtype)
             self.step(to_env_actions(ignored, space))
 
     def state_dict(self) -> dict[str, Any]:
         """Give what must survive between rollouts: observations, running episodes, marks."""
-        names = ("observations", "valid", "returns", "lengths", "num_calls")
+        names = ("observations", "next_valid", "returns", "lengths", "num_calls")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,10 +148,9 @@ class EnvRunner:
         return ended & valid
 
     def _end_episodes(self, ended: NDArray[np.bool_]) -> None:
-        rows = ended.nonzero()[0]
-        self.on_episodes(
-            EndedEpisodes(self.env_steps, rows, self.returns[rows], self.lengths[rows])
-        )
+        env_indices = ended.nonzero()[0]
+        returns, lengths = self.returns[env_indices], self.lengths[env_indices]
+        self.on_episodes(EndedEpisodes(self.env_steps, env_indices, returns, lengths))
         self.returns[ended] = 0.0
         self.lengths[ended] = 0
 

@@ -10,10 +10,10 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lightning_rl.errors import ConfigError, EnvError
+from lightning_rl.errors import ConfigError, EnvError, check_counts
 
 EnvLike = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
-MAX_EVALUATION_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
+MAX_NATIVE_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
 MAX_COPIES = 16  # copies of a Python environment are stepped one after the other
 
 
@@ -43,8 +43,7 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
         >>> make_vector_env("CartPole-v1", num_envs=8).num_envs
         8
     """
-    if num_envs < 1:
-        raise ConfigError(f"num_envs={num_envs}; expected at least 1 sub-environment.")
+    check_counts(num_envs=num_envs)
     vector_env = _vectorize(env, num_envs)
     mode = autoreset_mode(vector_env)
     if mode == AutoresetMode.DISABLED:
@@ -100,32 +99,31 @@ def _make_vec(name: str | EnvSpec, num_envs: int) -> VectorEnv:
         ) from error
 
 
-def make_evaluation_env(env: EnvLike, episodes: int) -> VectorEnv:
-    """Make a separate environment like `env`; stepping it leaves `env` untouched.
+def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
+    """Make a separate environment of the same kind; stepping it leaves `env` untouched.
 
     Environments are deep-copied, so that what the user changed on them (`env.unwrapped.gravity`)
-    is evaluated too; where that fails, they are made again from their spec.
+    is kept; where that fails, they are made again from their spec.
 
     Args:
         env: what `make_vector_env` takes.
-        episodes: how many episodes are to be played; it bounds the sub-environments made.
+        max_envs: sub-environments to make at most, where the number is open.
 
     Raises:
-        ConfigError: if `episodes` is below 1.
+        ConfigError: if `max_envs` is below 1.
         EnvError: if the environment can neither be copied nor made again.
     """
-    if episodes < 1:
-        raise ConfigError(f"episodes={episodes}; expected at least 1.")
+    check_counts(max_envs=max_envs)
     if isinstance(env, str | EnvSpec):
         spec = gym.spec(env) if isinstance(env, str) and env in gym.registry else None
         native = spec is not None and spec.vector_entry_point is not None
-        return make_vector_env(env, min(episodes, MAX_EVALUATION_ENVS if native else MAX_COPIES))
+        return make_vector_env(env, min(max_envs, MAX_NATIVE_ENVS if native else MAX_COPIES))
     if isinstance(env, VectorEnv):
         return make_vector_env(_copy(env), 1)
     if isinstance(env, gym.Env):
-        copies = [_copy(env) for _ in range(min(episodes, MAX_COPIES))]
+        copies = [_copy(env) for _ in range(min(max_envs, MAX_COPIES))]
         return SyncVectorEnv([lambda c=c: c for c in copies])  # type: ignore[misc]
-    return make_vector_env(env, min(episodes, MAX_COPIES))
+    return make_vector_env(env, min(max_envs, MAX_COPIES))
 
 
 def _copy(env: Any) -> Any:

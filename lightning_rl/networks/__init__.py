@@ -7,9 +7,9 @@ from lightning_rl.networks.action_values import (
     QNetwork,
     SoftActorCriticNetwork,
     TwinCritic,
-    perceptron,
+    mlp,
 )
-from lightning_rl.networks.actor_critic import ActorCriticNetwork, Tanh, TwinLinear
+from lightning_rl.networks.actor_critic import ActorCriticNetwork, FastTanh, TwinLinear
 from lightning_rl.networks.distributions import (
     ActionDistribution,
     Bernoulli,
@@ -36,19 +36,19 @@ __all__ = [
     "Categorical",
     "DiagonalGaussian",
     "DictEncoder",
+    "FastTanh",
     "ImageEncoder",
     "MultiCategorical",
     "QNetwork",
     "SoftActorCriticNetwork",
     "SquashedGaussian",
-    "Tanh",
     "TwinCritic",
     "TwinLinear",
     "VectorEncoder",
     "action_distribution",
     "is_image",
     "make_encoder",
+    "mlp",
     "num_action_parameters",
     "orthogonal",
-    "perceptron",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_rl.networks.actor_critic import TwinLinear
 from lightning_rl.networks.distributions import num_action_parameters
-from lightning_rl.networks.encoders import Observations, make_encoder
+from lightning_rl.networks.encoders import ObservationTensors, make_encoder
 
 
 def relu() -> nn.Module:
@@ -49,15 +49,15 @@ class QNetwork(nn.Module):
         """Create the layers for these spaces. Called by `bind_env`, once."""
         self.encoder = make_encoder(observation_space)
         sizes = (int(self.encoder.output_size), *self.hidden_sizes, int(action_space.n))
-        self.layers = perceptron(sizes, self.activation, self.layer_norm)
+        self.layers = mlp(sizes, self.activation, self.layer_norm)
 
-    def forward(self, observations: Observations) -> Tensor:
+    def forward(self, observations: ObservationTensors) -> Tensor:
         """Return Q(s, a) of every action, (B, n), for B observations."""
         values: Tensor = self.layers(self.encoder(observations))
         return values
 
 
-def perceptron(
+def mlp(
     sizes: Sequence[int], activation: Callable[[], nn.Module], layer_norm: bool = False
 ) -> nn.Sequential:
     """Stack linear layers, (B, sizes[0]) -> (B, sizes[-1]), with an activation between them."""
@@ -95,7 +95,7 @@ class SoftActorCriticNetwork(nn.Module):
         encoder = make_encoder(observation_space)
         outputs = num_action_parameters(action_space)  # A means, then A log-deviations
         sizes = (int(encoder.output_size), *self.hidden_sizes, outputs)
-        self.actor = nn.Sequential(encoder, perceptron(sizes, self.activation))
+        self.actor = nn.Sequential(encoder, mlp(sizes, self.activation))
         self.critics = TwinCritic(
             observation_space, outputs // 2, self.hidden_sizes, self.activation
         )
@@ -121,7 +121,7 @@ class TwinCritic(nn.Module):
         self.activation = activation()
         self.last = TwinLinear(sizes[-1], 1)
 
-    def forward(self, observations: Observations, actions: Tensor) -> Tensor:
+    def forward(self, observations: ObservationTensors, actions: Tensor) -> Tensor:
         """Return Q_1 and Q_2, (2, B), of B observations and actions (B, A)."""
         features = self.encoder(observations)
         features = torch.cat([features, actions.to(features.dtype)], dim=-1)

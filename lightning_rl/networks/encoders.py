@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from lightning_rl.errors import SpaceError
 
 IMAGE_CHANNELS: Final = (1, 3, 4)
-Observations = Tensor | Mapping[str, Tensor]
+ObservationTensors = Tensor | Mapping[str, Tensor]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 

@@ -16,7 +16,7 @@ from lightning_rl.notebook.figures import PALETTE, NotebookFigure
 from lightning_rl.statistics.history import EpisodeHistory
 
 CURVE_POINTS = 400
-COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
+PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
 Run = LightningAgentModule | EpisodeHistory
 Array = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def rolling(values: Array, window: int, at: NDArray[np.int64] | None = None) -> 
     return means, np.sqrt(np.maximum(variances, 0.0))
 
 
-def outline(x: Array, y: Array, columns: int = COLUMNS) -> tuple[Array, Array]:
+def outline(x: Array, y: Array, columns: int = PIXEL_COLUMNS) -> tuple[Array, Array]:
     """Keep the lowest and the highest point of each column, so that the picture stays the same.
 
     Args:
@@ -161,7 +161,7 @@ def outline(x: Array, y: Array, columns: int = COLUMNS) -> tuple[Array, Array]:
     return np.repeat(x[starts], 2), np.stack(extremes, axis=1).ravel()
 
 
-def thinned(length: int, points: int = COLUMNS) -> NDArray[np.int64]:
+def thinned(length: int, points: int = PIXEL_COLUMNS) -> NDArray[np.int64]:
     """Give at most `points` evenly spread indices of a curve, its first and last among them."""
     return np.unique(np.linspace(0, length - 1, min(length, points)).astype(np.int64))
 

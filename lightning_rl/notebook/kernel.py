@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 LIGHTNING_LOGGERS = ("lightning", "lightning.fabric", "lightning.pytorch")
-OWN_WARNING = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+LIGHTNING_WARNING = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
 
 
 def kernel_shell() -> Any:
@@ -54,7 +54,7 @@ def quiet_notebook() -> Iterator[None]:
         logger.setLevel(max(logger.level, logging.WARNING))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", OWN_WARNING, FutureWarning)
+            warnings.filterwarnings("ignore", LIGHTNING_WARNING, FutureWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

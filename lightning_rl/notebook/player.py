@@ -70,13 +70,13 @@ class EpisodePlayer:
         interval = max(round(1000 / record.fps), MIN_INTERVAL_MS)
         play = ipywidgets.Play(min=0, max=last, interval=interval)
         ipywidgets.jslink((play, "value"), (self.slider, "value"))
-        self.pictures = EpisodePicture(record)
-        self.picture = ipywidgets.Image(format="png", value=png(self.pictures.draw(0)))
+        self.painter = EpisodePainter(record)
+        self.picture = ipywidgets.Image(format="png", value=png(self.painter.draw(0)))
         self.slider.observe(self._show, names="value")
         self.widget = ipywidgets.VBox([ipywidgets.HBox([play, self.slider]), self.picture])
 
     def _show(self, change: Any) -> None:
-        self.picture.value = png(self.pictures.draw(change["new"]))
+        self.picture.value = png(self.painter.draw(change["new"]))
 
     def __repr__(self) -> str:
         """Say which episode is shown."""
@@ -88,7 +88,7 @@ class EpisodePlayer:
         return view | {"text/plain": repr(self), "image/png": self.record._repr_png_()}
 
 
-class EpisodePicture:
+class EpisodePainter:
     """An episode as pictures of one layout: frame, policy, value and return so far.
 
     What stands still is drawn once by matplotlib; what moves is painted onto a copy of it, which

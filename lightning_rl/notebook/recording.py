@@ -23,8 +23,8 @@ from torch import Tensor
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_evaluation_env
-from lightning_rl.errors import ConfigError, EnvError, StateError
+from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.errors import ConfigError, EnvError, check_counts
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.networks.distributions import (
     Bernoulli,
@@ -43,7 +43,7 @@ SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for 
 class EpisodeRecord:
     """An episode of T env steps: what was seen, thought and done. Shown as a contact sheet.
 
-    What the agent's `assess(observations)` did not give is None.
+    What the agent's `assess` did not give is None.
 
     Attributes:
         frames: (T + 1, H, W, 3) uint8; frame t is what action t answered.
@@ -179,14 +179,8 @@ def record_episode(
         >>> record.frames.shape, record.probabilities.shape
         ((6, 200, 300, 3), (6, 2))
     """
-    for name, number in (("max_steps", max_steps), ("height", height)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{name}={number}; expected at least 1.")
-    if agent.observation_space is None:
-        raise StateError(
-            "the agent has not met an environment yet, so there is nothing to watch; call "
-            "trainer.fit(agent, env) or load a checkpoint first."
-        )
+    check_counts(max_steps=max_steps, height=height)
+    agent.check_bound()
     with _without_display():
         vector_env = make_rendering_env(env)
         try:
@@ -218,7 +212,7 @@ def make_rendering_env(env: EnvLike) -> SyncVectorEnv:
         EnvError: if it can't be made or copied, is a vector environment, or draws no arrays.
     """
     source = partial(_make_rendering, env) if isinstance(env, str | EnvSpec) else env
-    vector_env = make_evaluation_env(source, episodes=1)
+    vector_env = make_separate_env(source, max_envs=1)
     if not isinstance(vector_env, SyncVectorEnv) or vector_env.num_envs != 1:
         raise EnvError(
             f"got {vector_env}, a vector environment; expected a single one, as one episode is "
@@ -292,9 +286,8 @@ def _frame(env: SyncVectorEnv, height: int) -> NDArray[np.uint8]:
 
 
 def _assess(agent: LightningAgentModule, inputs: Any) -> dict[str, NDArray[np.float32]]:
-    """Ask the agent what it makes of one observation, if it has an `assess`; drop the row axis."""
-    assess = getattr(agent, "assess", None)
-    thoughts: dict[str, Tensor] = {} if assess is None else dict(assess(inputs))
+    """Ask the agent what it makes of one observation; drop the row axis."""
+    thoughts = dict(agent.assess(inputs))
     if "action_parameters" in thoughts:
         thoughts |= _policy_numbers(thoughts.pop("action_parameters"), agent.action_space)
     return {name: to_array(value.float())[0] for name, value in thoughts.items()}

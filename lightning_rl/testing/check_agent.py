@@ -18,9 +18,10 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, select, to_array, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_evaluation_env
+from lightning_rl.envs.vectorize import EnvLike, make_separate_env
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.loader import EnvDataLoader
+from lightning_rl.notebook.kernel import LIGHTNING_WARNING
 from lightning_rl.trainer import AgentTrainer
 
 
@@ -50,7 +51,7 @@ def check_agent(agent: LightningAgentModule, env: EnvLike, seed: int = 0) -> Non
         >>> check_agent(PPOAgent(config=PPOConfig(rollout_steps=64, batch_size=32)), "CartPole-v1")
     """
     unbound = copy.deepcopy(agent)
-    loader = EnvDataLoader(agent, make_evaluation_env(env, episodes=3), seed=seed)
+    loader = EnvDataLoader(agent, make_separate_env(env, max_envs=3), seed=seed)
     agent.max_env_steps = 2**31
     agent.start_run(seed)
     _check_act(agent, raw := copy.deepcopy(agent.runner.observations))
@@ -179,7 +180,7 @@ def _check_training(
 ) -> None:
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".isinstance.treespec", FutureWarning)  # Lightning's
+        warnings.filterwarnings("ignore", LIGHTNING_WARNING, FutureWarning)
         trainer = AgentTrainer(
             fast_dev_run=1, accelerator="cpu", callbacks=[watch], default_root_dir=folder,
             enable_progress_bar=False, enable_model_summary=False,

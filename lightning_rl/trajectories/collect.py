@@ -12,7 +12,6 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import StateError
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.recorder import open_recorder
@@ -56,9 +55,9 @@ def make_random_trajectory(
     """
     with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
         space = recorder.runner.env.single_action_space
-        actions = batch_space(space, recorder.runner.num_envs)
-        actions.seed(recorder.seed)
-        sample: Any = actions.sample
+        action_space = batch_space(space, recorder.runner.num_envs)
+        action_space.seed(recorder.seed)
+        sample: Any = action_space.sample
         recorder.record(lambda _: sample(), num_steps, progress)
     return TrajectoryDataset(directory)
 
@@ -100,11 +99,7 @@ def make_trajectory(
         >>> make_trajectory(agent, "CartPole-v1", directory, 100, progress=False).num_steps
         100
     """
-    if agent.observation_space is None:
-        raise StateError(
-            "the agent has not met an environment yet, so it has no network to act with; call "
-            "trainer.fit(agent, env) or load a checkpoint first."
-        )
+    agent.check_bound()
     with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
         vector_env = recorder.runner.env
         space = vector_env.single_action_space

@@ -12,9 +12,10 @@ from gymnasium import Space
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lightning_rl.buffers.arrays import select, to_tensor
+from lightning_rl.buffers.arrays import observations_in, select, to_tensor
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.trajectories.files import TrajectoryFiles
+from lightning_rl.trajectories.manifest import BEGINS_WITH_RESET, LENGTH, TERMINATED, TRUNCATED
 from lightning_rl.trajectories.writer import TrajectoryWriter
 
 
@@ -67,20 +68,23 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, directory: str | Path, window: int = 1) -> None:
         self._files = TrajectoryFiles(directory)
-        self._marks = self._files.read_episodes()
+        self._episode_table = self._files.read_episodes()
         # (all episodes,) the row of the first env step
-        self._first = np.cumsum(self._marks[:, 0], dtype=np.int64) - self._marks[:, 0]
+        self._first = (
+            np.cumsum(self._episode_table[:, LENGTH], dtype=np.int64)
+            - self._episode_table[:, LENGTH]
+        )
         manifest = self._files.manifest
         self.directory, self.env_id = self._files.directory, manifest.env_id
         self.observation_space = manifest.observation_space
         self.action_space = manifest.action_space
         self.seeds = list(dict.fromkeys(seed for chunk in manifest.chunks for seed in chunk.seeds))
-        self._choose(np.arange(len(self._marks)), window)
+        self._choose(np.arange(len(self._episode_table)), window)
 
     def _choose(self, episodes: NDArray[np.int64], window: int) -> None:
         """Let this be the windows of some episodes."""
         self.window, self.episodes, self.num_episodes = window, episodes, len(episodes)
-        self.episode_lengths = self._marks[episodes, 0].astype(np.int64)
+        self.episode_lengths = self._episode_table[episodes, LENGTH].astype(np.int64)
         self.num_steps = int(self.episode_lengths.sum())
         if not 1 <= window <= self.episode_lengths.max():
             raise ConfigError(
@@ -94,19 +98,14 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     @property
     def start_observations(self) -> Any:
         """(S, ...) the observations after each reset, or a dict of them."""
-        starting = self.episodes[self._marks[self.episodes, 1] == 1]
+        starting = self.episodes[self._episode_table[self.episodes, BEGINS_WITH_RESET] == 1]
         observations = self._observations(self._first[starting] + starting, 1)
         return to_tensor(select(observations, (slice(None), 0)))
 
-    def _observations(self, starts: NDArray[np.int64], length: int) -> Any:
+    def _observations(self, first_rows: NDArray[np.int64], length: int) -> Any:
         """Read B runs of observations, (B, length, ...), or a dict of them."""
-        if "observations" in self._files.fields:
-            return self._files.read("observations", starts, length)
-        return {
-            name.removeprefix("observations."): self._files.read(name, starts, length)
-            for name in self._files.fields
-            if name.startswith("observations.")
-        }
+        names = [name for name in self._files.fields if name.startswith("observations")]
+        return observations_in({n: self._files.read(n, first_rows, length) for n in names})
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -132,24 +131,26 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         indices = np.where(indices < 0, indices + size, indices)
         chosen = np.searchsorted(self._ends, indices, side="right")
         episodes = self.episodes[chosen]
-        starts = self._first[episodes] + indices - self._begins[chosen]
-        return self._read(episodes, starts, self.window)
+        first_rows = self._first[episodes] + indices - self._begins[chosen]
+        return self._read(episodes, first_rows, self.window)
 
     def _read(
-        self, episodes: NDArray[np.int64], starts: NDArray[np.int64], length: int
+        self, episodes: NDArray[np.int64], first_rows: NDArray[np.int64], length: int
     ) -> dict[str, Any]:
         """Read B runs of `length` env steps: arrays (B, length, ...)."""
-        observations = self._observations(starts + episodes, length + 1)  # an episode has one more
-        marks = self._marks[episodes]
-        last = self._first[episodes] + marks[:, 0] - 1
-        ends = np.arange(length) == (last - starts)[:, None]
+        observations = self._observations(
+            first_rows + episodes, length + 1
+        )  # an episode has one more
+        table = self._episode_table[episodes]
+        last = self._first[episodes] + table[:, LENGTH] - 1
+        ends = np.arange(length) == (last - first_rows)[:, None]
         return {
             "observations": copy.deepcopy(select(observations, (slice(None), slice(-1)))),
-            "actions": self._files.read("actions", starts, length),
-            "rewards": self._files.read("rewards", starts, length),
+            "actions": self._files.read("actions", first_rows, length),
+            "rewards": self._files.read("rewards", first_rows, length),
             "next_observations": copy.deepcopy(select(observations, (slice(None), slice(1, None)))),
-            "terminated": ends & (marks[:, 2:3] == 1),
-            "truncated": ends & (marks[:, 3:4] == 1),
+            "terminated": ends & (table[:, TERMINATED, None] == 1),
+            "truncated": ends & (table[:, TRUNCATED, None] == 1),
         }
 
     def with_window(self, window: int) -> TrajectoryDataset:
@@ -209,12 +210,12 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         )
         writer.seeds = self.seeds
         for chosen in self.episodes:
-            length, starts, terminated, truncated = self._marks[chosen].tolist()
+            length, begins, terminated, truncated = self._episode_table[chosen].tolist()
             first = self._first[[chosen]]
             observations = select(self._observations(first + chosen, length + 1), 0)
             actions = self._files.read("actions", first, length)[0]
             rewards = self._files.read("rewards", first, length)[0]
-            writer.add(observations, actions, rewards, terminated, truncated, starts)
+            writer.add(observations, actions, rewards, terminated, truncated, begins)
         writer.flush()
         return TrajectoryDataset(directory, self.window)
 

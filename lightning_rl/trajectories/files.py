@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_rl.trajectories.manifest import (
+    BEGINS_WITH_RESET,
+    LENGTH,
     Field,
     check_regular,
     count_rows,
@@ -72,28 +74,28 @@ class TrajectoryFiles:
             raise damaged(self.directory, f"{field.file}: {error}") from error
         return file
 
-    def read(self, name: str, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
-        """Copy B runs of consecutive rows of an array, (B, length, ...), from these starts (B,)."""
+    def read(self, name: str, first_rows: NDArray[np.int64], length: int) -> NDArray[Any]:
+        """Copy B runs of consecutive rows of an array, (B, length, ...), from (B,) rows on."""
         if name in self._mapped:
-            runs: NDArray[Any] = self._mapped[name][starts[:, None] + np.arange(length)]
+            runs: NDArray[Any] = self._mapped[name][first_rows[:, None] + np.arange(length)]
             return runs
         field, file = self.fields[name], self._opened[name].fileno()
-        size, offsets = length * field.row.itemsize, field.start + starts * field.row.itemsize
+        size, offsets = length * field.row.itemsize, field.start + first_rows * field.row.itemsize
         content = b"".join([os.pread(file, size, offset) for offset in offsets.tolist()])
-        if len(content) != len(starts) * size:
+        if len(content) != len(first_rows) * size:
             raise damaged(self.directory, f"{field.file} has become shorter")
-        shape = (len(starts), length, *field.row.shape)
+        shape = (len(first_rows), length, *field.row.shape)
         return np.frombuffer(content, field.row.base).reshape(shape).copy()
 
     def read_episodes(self) -> NDArray[np.int32]:
-        """Read what is known of all E episodes: (E, 4), see `EPISODE_COLUMNS`."""
+        """Read what is known of all E episodes: (E, 4), columns LENGTH to TRUNCATED."""
         start = np.zeros(1, dtype=np.int64)
-        marks: NDArray[np.int32] = self.read("episodes", start, self.manifest.num_episodes)[0]
-        lengths, flags = marks[:, 0], marks[:, 1:]
+        table: NDArray[np.int32] = self.read("episodes", start, self.manifest.num_episodes)[0]
+        lengths, flags = table[:, LENGTH], table[:, BEGINS_WITH_RESET:]
         possible = lengths.min() >= 1 and flags.min() >= 0 and flags.max() <= 1
         if not possible or lengths.sum(dtype=np.int64) != self.manifest.num_steps:
             raise damaged(self.directory, "episodes.npy has impossible lengths or flags")
-        return marks
+        return table
 
     def verify(self) -> None:
         """Compare every byte with its checksum (about a second for each GB)."""

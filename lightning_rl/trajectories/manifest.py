@@ -16,15 +16,14 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from lightning_rl.buffers.arrays import allocate, named_arrays
-from lightning_rl.checkpoints.plain_values import checked_count
-from lightning_rl.checkpoints.spaces import space_from_state, space_state
+from lightning_rl.checkpoints.spaces import checked_count, space_from_state, space_state
 from lightning_rl.errors import DatasetError, SpaceError
 
 FORMAT, VERSION = "lightning_rl trajectories", 1
 MANIFEST = "trajectories.json"
 MAX_MANIFEST_BYTES = 2**26  # spaces with bounds of their own for each pixel are long
 MAX_ROWS = 2**48
-EPISODE_COLUMNS = ("length", "starts", "terminated", "truncated")
+LENGTH, BEGINS_WITH_RESET, TERMINATED, TRUNCATED = range(4)  # columns of the episodes' table
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Manifest:
             **parts,
             "actions": allocate(self.action_space, 0),
             "rewards": np.zeros(0, dtype=np.float32),
-            "episodes": np.zeros((0, len(EPISODE_COLUMNS)), dtype=np.int32),
+            "episodes": np.zeros((0, 4), dtype=np.int32),
         }
         return {
             name: Field(f"{files.get(name, name)}.npy", np.dtype((array.dtype, array.shape[1:])))

@@ -17,8 +17,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from lightning_rl.buffers.arrays import allocate, named_arrays, select, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import EnvRunner
-from lightning_rl.envs.vectorize import EnvLike, make_evaluation_env
-from lightning_rl.errors import ConfigError
+from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.errors import check_counts
 from lightning_rl.trajectories.writer import TrajectoryWriter
 
 BLOCK_ROWS = 8192  # rows recorded before they are sorted by episode,
@@ -35,7 +35,7 @@ class Recorder:
         writer.seeds = [seed]
         # What each sub-environment has recorded of its episode: observations, actions, rewards.
         self._running: list[list[tuple[Any, ...]]] = [[] for _ in range(env.num_envs)]
-        self._starts = [True] * env.num_envs
+        self._begins_with_reset = [True] * env.num_envs
         parts = named_arrays(allocate(env.single_observation_space, 1)).values()
         self._row_bytes = max(1, sum(part.nbytes for part in parts))
 
@@ -107,9 +107,9 @@ class Recorder:
             np.concatenate(rewards),
             terminated,
             truncated,
-            self._starts[env_index],
+            self._begins_with_reset[env_index],
         )
-        self._starts[env_index] = terminated or truncated
+        self._begins_with_reset[env_index] = terminated or truncated
 
     def cut(self) -> None:
         """Write the episodes that run, as far as they are recorded."""
@@ -130,10 +130,8 @@ def open_recorder(
     env: EnvLike, directory: str | Path, num_steps: int, seed: int, num_envs: int, append: bool
 ) -> Iterator[Recorder]:
     """Open a directory and a copy of the environment; close both, whatever happens."""
-    for name, number in (("num_steps", num_steps), ("num_envs", num_envs)):
-        if number < 1:
-            raise ConfigError(f"{name}={number}; expected at least 1.")
-    with contextlib.closing(make_evaluation_env(env, min(num_envs, num_steps))) as vector_env:
+    check_counts(num_steps=num_steps, num_envs=num_envs)
+    with contextlib.closing(make_separate_env(env, min(num_envs, num_steps))) as vector_env:
         spaces = vector_env.single_observation_space, vector_env.single_action_space
         writer = TrajectoryWriter(directory, *spaces, _env_id(vector_env), append)
         recorder = Recorder(vector_env, writer, seed + writer.num_steps)

@@ -85,7 +85,7 @@ class TrajectoryWriter:
         rewards: NDArray[Any],
         terminated: bool,
         truncated: bool,
-        starts: bool = True,
+        begins_with_reset: bool = True,
     ) -> None:
         """Add an episode of L env steps; it may be written later.
 
@@ -95,19 +95,19 @@ class TrajectoryWriter:
             rewards: (L,).
             terminated: the last state was final.
             truncated: a limit ended the episode. If it is neither, the recording was cut.
-            starts: it begins with a reset, not in the middle of an episode.
+            begins_with_reset: it does not begin in the middle of an episode.
 
         Raises:
             ShapeError: if an array has another shape. Nothing of the episode is kept.
             DatasetError: if it could not be written.
         """
         length = len(rewards)
-        marks = np.array([[length, starts, terminated, truncated]])
+        row = np.array([[length, begins_with_reset, terminated, truncated]])
         arrays = {
             **named_arrays(observations),
             "actions": actions,
             "rewards": rewards,
-            "episodes": marks,
+            "episodes": row,
         }
         got = {name: np.shape(array) for name, array in arrays.items()}
         expected = {

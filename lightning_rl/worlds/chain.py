@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
@@ -53,10 +53,14 @@ class DreamConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        names = ("random_steps", "steps_per_round", "envs_per_round", "model_epochs", "batch_size")
-        for name in (*names, "dream_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected at least 1.")
+        check_counts(
+            random_steps=self.random_steps,
+            steps_per_round=self.steps_per_round,
+            envs_per_round=self.envs_per_round,
+            model_epochs=self.model_epochs,
+            batch_size=self.batch_size,
+            dream_steps=self.dream_steps,
+        )
         if self.rounds < 0:
             raise ConfigError(f"rounds={self.rounds}; expected 0 or more.")
 

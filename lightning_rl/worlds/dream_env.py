@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lightning_rl.buffers.arrays import to_array
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
 from lightning_rl.worlds.world_model import WorldModel, find_spaces
 
 Array = NDArray[Any]
@@ -78,14 +78,12 @@ class DreamEnv(VectorEnv):
         known_range: float | None = None,
         disagreement_penalty: float = 0.0,
     ) -> None:
-        if model.network is None or not model.network.has_data:
+        if model.network is None or not model.network.is_measured:
             raise StateError(
                 "the world model was not trained, so there is nothing to dream of; call "
                 "lightning.Trainer(...).fit(model, DataLoader(dataset)) or load a checkpoint first."
             )
-        for name, number in (("num_envs", num_envs), ("horizon", horizon)):
-            if number < 1:
-                raise ConfigError(f"{name}={number}; expected at least 1.")
+        check_counts(num_envs=num_envs, horizon=horizon)
         if known_range is not None and not known_range > 0:
             raise ConfigError(f"known_range={known_range}; expected a number above 0, or None.")
         if not disagreement_penalty >= 0:
@@ -142,7 +140,7 @@ class DreamEnv(VectorEnv):
                 f"got actions {actions!r}; expected {self.num_envs} of {self.single_action_space}."
             )
         reset_rows = self._ended
-        observations, rewards, terminated = self._predict(actions)
+        observations, rewards, terminated = self._sample_step(actions)
         self._elapsed += 1
         truncated = self._elapsed >= self.horizon
         if reset_rows.any():
@@ -157,11 +155,11 @@ class DreamEnv(VectorEnv):
         return observations.copy(), rewards, terminated, truncated, {}
 
     @torch.inference_mode()
-    def _predict(self, actions: Array) -> tuple[Array, Array, Array]:
+    def _sample_step(self, actions: Array) -> tuple[Array, Array, Array]:
         """Draw the next observations (N, D) and rewards (N,), and tell which are final, (N,)."""
         network, space = self.network, self.single_observation_space
         before = torch.from_numpy(self._observations).to(network.lowest)
-        inputs = network.normalized(before, torch.from_numpy(actions).to(before.device))
+        inputs = network.normalize_inputs(before, torch.from_numpy(actions).to(before.device))
         outputs = network(inputs.expand(network.num_members, *inputs.shape))  # (E, N, ...)
         own = network.outcome(outputs[torch.from_numpy(self._members), self._rows])  # (N, ...)
         size = (self.num_envs, network.num_observed + 1)
@@ -171,7 +169,7 @@ class DreamEnv(VectorEnv):
         if self.disagreement_penalty:
             apart = network.disagreement(network.outcome(outputs).change)
             rewards -= self.disagreement_penalty * to_array(apart)
-        terminated = to_array(own.terminated > 0)
+        terminated = to_array(own.termination_logit > 0)
         observations = to_array(following).astype(space.dtype, copy=False)
         if self.known_range is not None:
             low, high = self._known

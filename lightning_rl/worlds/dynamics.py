@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     change_std: Tensor  # (..., D)
     reward: Tensor  # (...) mean
     reward_std: Tensor  # (...)
-    terminated: Tensor  # (...) logit of the probability
+    termination_logit: Tensor  # (...)
 
 
 class EnsembleNetwork(nn.Module):
@@ -92,7 +92,7 @@ class EnsembleNetwork(nn.Module):
         self.register_buffer("lowest_reward", torch.tensor(math.inf))
 
     @property
-    def has_data(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether the statistics were measured."""
         return bool((self.lowest <= self.highest).all())
 
@@ -110,7 +110,7 @@ class EnsembleNetwork(nn.Module):
         )
         lowest, highest, rewards = [], [], []
         for batch in batches:
-            rows = self.rows(batch)
+            rows = self.flatten_batch(batch)
             self.check_choices(rows["actions"])
             inputs.update(self.join(rows["observations"], rows["actions"]).cpu().numpy())
             targets.update(self.targets(rows).cpu().numpy())
@@ -136,7 +136,7 @@ class EnsembleNetwork(nn.Module):
         getattr(self, f"{name}_mean").copy_(mean)
         getattr(self, f"{name}_std").copy_(torch.where(std > 1e-6, std, 1.0))  # if constant
 
-    def rows(self, batch: Any) -> dict[str, Tensor]:
+    def flatten_batch(self, batch: Any) -> dict[str, Tensor]:
         """Check a batch and flatten it: (B, ...) or (B, window, ...) -> (rows, ...), as floats.
 
         Raises:
@@ -189,7 +189,7 @@ class EnsembleNetwork(nn.Module):
         change = rows["next_observations"] - rows["observations"]
         return torch.cat([change, rows["rewards"].unsqueeze(-1)], dim=-1)
 
-    def normalized(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def normalize_inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Give the members' input, (..., I)."""
         return (self.join(observations, actions) - self.input_mean) / self.input_std
 
@@ -201,7 +201,7 @@ class EnsembleNetwork(nn.Module):
         outputs: Tensor = self.layers[-1](features)
         return outputs
 
-    def read(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def split_outputs(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split outputs into normalised means and log-variances (..., D + 1), and logits (...)."""
         sizes = [self.num_observed + 1, self.num_observed + 1, 1]
         means, log_variances, logits = torch.split(outputs, sizes, dim=-1)
@@ -212,7 +212,7 @@ class EnsembleNetwork(nn.Module):
 
     def outcome(self, outputs: Tensor) -> Outcome:
         """Read outputs (..., 2 (D + 1) + 1) in the environment's units."""
-        means, log_variances, logits = self.read(outputs)
+        means, log_variances, logits = self.split_outputs(outputs)
         means = means * self.target_std + self.target_mean
         stds = (0.5 * log_variances).exp() * self.target_std
         return Outcome(means[..., :-1], stds[..., :-1], means[..., -1], stds[..., -1], logits)
@@ -229,8 +229,7 @@ class EnsembleNetwork(nn.Module):
 
 def _sizes(observation_space: Space, action_space: Space) -> tuple[int, int, int]:
     """Count numbers of an observation, choices of a Discrete action (else 0), and inputs."""
-    box, choice = spaces.Box, spaces.Discrete
-    if not isinstance(observation_space, box) or len(observation_space.shape) != 1:
+    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
         raise SpaceError(
             f"got the observation space {observation_space}; expected a Box with one axis. "
             "gymnasium.wrappers.FlattenObservation can make one."
@@ -241,9 +240,9 @@ def _sizes(observation_space: Space, action_space: Space) -> tuple[int, int, int
             "float32: a world model predicts their change."
         )
     size = observation_space.shape[0]
-    if isinstance(action_space, choice):
+    if isinstance(action_space, spaces.Discrete):
         return size, int(action_space.n), size + int(action_space.n)
-    if isinstance(action_space, box) and len(action_space.shape) == 1:
+    if isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
         return size, 0, size + action_space.shape[0]
     raise SpaceError(
         f"got the action space {action_space}; expected Discrete or a Box of one axis."

@@ -12,7 +12,7 @@ from lightning_rl.notebook.figures import PALETTE, NotebookFigure
 from lightning_rl.worlds.horizon import horizon_errors
 from lightning_rl.worlds.world_model import WorldModel, predict_windows
 
-COLUMNS = 2  # panels side by side
+PANELS_PER_ROW = 2  # panels side by side
 
 
 def plot_predictions(
@@ -53,9 +53,9 @@ def plot_predictions(
     truth, mean = chosen["next_observations"][0].cpu(), prediction.mean[0].cpu()  # (k, D)
     band = 2 * prediction.observations[:, 0].std(0, correction=0).cpu()
     size = truth.shape[-1]
-    rows = -(-size // COLUMNS)
+    rows = -(-size // PANELS_PER_ROW)
     figure = NotebookFigure(figsize=(8, 2.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
+    panels = figure.subplots(rows, PANELS_PER_ROW, sharex=True, squeeze=False).ravel()
     for number, axes in enumerate(panels):
         if number < size:
             _draw_panel(axes, truth[:, number], mean[:, number], band[:, number])

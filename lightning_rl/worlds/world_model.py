@@ -21,11 +21,11 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_rl.checkpoints.settings import settings_from
+from lightning_rl.checkpoints.config import config_from
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
 from lightning_rl.statistics.metrics import IterationMetrics
-from lightning_rl.updates import check_loss
+from lightning_rl.updates import can_fuse, check_loss
 from lightning_rl.worlds.dynamics import EnsembleNetwork
 
 STATE_KEY = "world_model"  # of its own entry in a checkpoint
@@ -50,8 +50,7 @@ class WorldModelConfig:
             ConfigError: naming the setting that is out of its range.
         """
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))  # a list, if loaded
-        if self.num_members < 1:
-            raise ConfigError(f"num_members={self.num_members}; expected at least 1.")
+        check_counts(num_members=self.num_members)
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ConfigError(f"hidden_sizes={self.hidden_sizes}; expected units of each layer.")
         if not self.learning_rate > 0:
@@ -115,7 +114,7 @@ class WorldModel(LightningModule):
         action_space: Space | None = None,
     ) -> None:
         super().__init__()
-        config = settings_from(WorldModelConfig, config)
+        config = config_from(WorldModelConfig, config)
         self.save_hyperparameters({"config": asdict(config)})
         self.config = config
         self.learning_rate = config.learning_rate
@@ -196,10 +195,10 @@ class WorldModel(LightningModule):
         """
         self._check_built()
         network = self.network
-        rows = network.rows(batch)
-        inputs = network.normalized(rows["observations"], rows["actions"])
+        rows = network.flatten_batch(batch)
+        inputs = network.normalize_inputs(rows["observations"], rows["actions"])
         outputs = network(inputs.expand(network.num_members, *inputs.shape))
-        means, log_variances, logits = network.read(outputs)
+        means, log_variances, logits = network.split_outputs(outputs)
         targets = (network.targets(rows) - network.target_mean) / network.target_std
         errors = (targets - means).square()  # (E, B, D + 1)
         likelihood = errors * (-log_variances).exp() + log_variances
@@ -239,7 +238,7 @@ class WorldModel(LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam, its learning rate annealed where the run's length is known."""
         config = self.config
-        fused = "mixed" not in str(self.trainer.precision)  # Lightning can't clip it there
+        fused = can_fuse(self.trainer)
         optimizer = Adam(
             self.parameters(), self.learning_rate, weight_decay=config.weight_decay, fused=fused
         )
@@ -281,9 +280,9 @@ class WorldModel(LightningModule):
         steps = []
         for action in actions.to(network.lowest.device).unbind(1):
             chosen = action.expand(network.num_members, *action.shape)
-            outcome = network.outcome(network(network.normalized(state, chosen)))
+            outcome = network.outcome(network(network.normalize_inputs(state, chosen)))
             state = state + outcome.change
-            steps.append((state, outcome.reward, outcome.terminated.sigmoid()))
+            steps.append((state, outcome.reward, outcome.termination_logit.sigmoid()))
         found, rewards, terminated = (torch.stack(part, dim=2) for part in zip(*steps, strict=True))
         return Prediction(found, rewards, terminated, found.mean(0), network.disagreement(found))
 

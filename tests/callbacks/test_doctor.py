@@ -21,7 +21,7 @@ from lightning_rl import (
     ReinforceAgent,
     ReinforceConfig,
 )
-from lightning_rl.callbacks.doctor import EXPLAINED_IN, Doctor, entropy_left
+from lightning_rl.callbacks.doctor import TUTORIAL, Doctor, entropy_left
 from lightning_rl.networks.distributions import Categorical, DiagonalGaussian
 
 pytestmark = pytest.mark.filterwarnings(
@@ -225,7 +225,7 @@ def test_each_finding_is_one_line_on_stdout_once_and_says_where_to_read_on(
     assert len(set(names)) == len(names) >= 2
     for finding in doctor.findings:
         assert finding.sentence.startswith(f"Doctor, at env step {finding.env_step:,}: ")
-        assert finding.sentence.endswith(f" ({EXPLAINED_IN}: {finding.name}).")
+        assert finding.sentence.endswith(f" ({TUTORIAL}: {finding.name}).")
     steps = [finding.env_step for finding in doctor.findings]
     assert 0 < steps[0] <= 512
 

@@ -149,7 +149,7 @@ def test_skipped_reset_rows_count_for_nothing() -> None:
     assert runner.num_calls == 0  # no reset row is due
     runner.step(zeros(runner.env))
     runner.skip_reset_rows()
-    assert (runner.env_steps, len(ended), runner.valid.all()) == (2, 1, True)
+    assert (runner.env_steps, len(ended), runner.next_valid.all()) == (2, 1, True)
     assert runner.observations.tolist() == [[1, 0], [1, 0]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from counting_env import CountingEnv, both_modes, counting, zeros
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lightning_rl.envs.vectorize import is_env, make_evaluation_env, make_vector_env
+from lightning_rl.envs.vectorize import is_env, make_separate_env, make_vector_env
 from lightning_rl.errors import ConfigError, EnvError
 
 # ---- make_vector_env -----------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_data_is_not_taken_for_an_environment(candidate: object) -> None:
     assert not is_env(candidate)
 
 
-# ---- make_evaluation_env -------------------------------------------------------------------------
+# ---- make_separate_env -------------------------------------------------------------------------
 
 
 class Uncopyable(CountingEnv):
@@ -117,7 +117,7 @@ def test_evaluating_a_copy_leaves_the_training_environment_alone(make: Any) -> N
     env, twin = make(), make()
     for one in (env, twin):
         one.reset(seed=3)
-    copy = make_evaluation_env(env, episodes=4)
+    copy = make_separate_env(env, max_envs=4)
     copy.reset(seed=99)
     copy.step(zeros(copy))
     actions = zeros(env) if isinstance(env, VectorEnv) else 0
@@ -129,14 +129,14 @@ def test_changes_the_user_made_are_evaluated_too(name: str) -> None:
     env = gym.make(name)
     attribute = "gravity" if name == "CartPole-v1" else "g"
     setattr(env.unwrapped, attribute, 3.7)  # on Mars
-    copies = make_evaluation_env(env, episodes=3)
+    copies = make_separate_env(env, max_envs=3)
     assert copies.get_attr(attribute) == (3.7, 3.7, 3.7)
 
 
 def test_changes_on_a_native_vector_environment_are_evaluated_too() -> None:
     env = gym.make_vec("CartPole-v1", num_envs=2)
     env.unwrapped.gravity = 3.7
-    assert make_evaluation_env(env, episodes=3).unwrapped.gravity == 3.7
+    assert make_separate_env(env, max_envs=3).unwrapped.gravity == 3.7
 
 
 @pytest.mark.parametrize(
@@ -152,39 +152,39 @@ def test_changes_on_a_native_vector_environment_are_evaluated_too() -> None:
     ],
 )
 def test_no_more_copies_than_episodes_or_than_pay(env: Any, episodes: int, num_envs: int) -> None:
-    copies = make_evaluation_env(env, episodes)
+    copies = make_separate_env(env, episodes)
     assert copies.num_envs == num_envs
     if isinstance(copies, SyncVectorEnv):
         assert len({id(sub_env.unwrapped) for sub_env in copies.envs}) == num_envs
 
 
 def test_uncopyable_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
-    copies = make_evaluation_env(gym.make(uncopyable_id), episodes=2)
+    copies = make_separate_env(gym.make(uncopyable_id), max_envs=2)
     assert [type(e.unwrapped) for e in copies.envs] == [Uncopyable, Uncopyable]
     assert [e.spec.max_episode_steps for e in copies.envs] == [5, 5]
 
 
 def test_uncopyable_vector_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
     env = gym.make_vec(uncopyable_id, num_envs=3)
-    copy = make_evaluation_env(env, episodes=2)
+    copy = make_separate_env(env, max_envs=2)
     assert copy is not env
     assert copy.num_envs == 3
 
 
 def test_environment_without_copy_or_spec_says_what_to_do() -> None:
     with pytest.raises(EnvError, match="Pass a function that makes the environment"):
-        make_evaluation_env(Uncopyable(), episodes=1)
+        make_separate_env(Uncopyable(), max_envs=1)
 
 
 def test_spec_that_fails_says_what_to_do_and_why(uncopyable_id: str) -> None:
     env = gym.make(uncopyable_id)
     env.spec.kwargs["may_be_made"] = False
     with pytest.raises(EnvError, match=r"\(no licence.*Pass a function") as caught:
-        make_evaluation_env(env, episodes=1)
+        make_separate_env(env, max_envs=1)
     assert isinstance(caught.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", CountingEnv([1]), lambda: CountingEnv([1])])
-def test_evaluation_of_no_episodes_is_refused(env: Any) -> None:
-    with pytest.raises(ConfigError, match="episodes=0; expected at least 1"):
-        make_evaluation_env(env, episodes=0)
+def test_no_environment_at_all_is_refused(env: Any) -> None:
+    with pytest.raises(ConfigError, match="max_envs=0; expected at least 1"):
+        make_separate_env(env, max_envs=0)

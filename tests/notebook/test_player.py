@@ -27,7 +27,7 @@ def test_the_slider_goes_through_all_pictures(painted: EpisodeRecord) -> None:
 
 
 def test_a_drawing_is_the_same_whatever_was_drawn_before(painted: EpisodeRecord) -> None:
-    pictures = EpisodePlayer(painted).pictures
+    pictures = EpisodePlayer(painted).painter
     first = pictures.draw(2).tobytes()
     assert pictures.draw(4).tobytes() != first
     assert pictures.draw(2).tobytes() == first

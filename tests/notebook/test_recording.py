@@ -176,7 +176,7 @@ def test_a_frame_that_is_no_picture_is_refused(frame: Any, monkeypatch: pytest.M
 
 def test_other_misuses_are_named() -> None:
     agent = bound(PPOAgent(), "CartPole-v1")
-    with pytest.raises(StateError, match="nothing to watch"):
+    with pytest.raises(StateError, match="not met an environment"):
         record_episode(PPOAgent(), "CartPole-v1")
     with pytest.raises(EnvError, match="expected a single one"):
         record_episode(agent, gym.make_vec("CartPole-v1", num_envs=2))

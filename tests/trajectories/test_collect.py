@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from lightning_rl import EnvDataLoader, PPOAgent
 from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
 from lightning_rl.testing.probe_envs import CountingEnv, DelayedRewardEnv, IdentityEnv
-from lightning_rl.trajectories import recorder as trajectory_recorder
+from lightning_rl.trajectories import recorder as recorder_module
 from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 
@@ -50,9 +50,9 @@ def test_rows_are_consecutive_env_steps_whatever_the_mode(
     env = counting(num_envs, mode, truncation=truncation)
     directory = tmp_path_factory.mktemp("dataset")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectory_recorder, "BLOCK_ROWS", block)
-        patch.setattr(trajectory_recorder, "BLOCK_SECONDS", seconds)
-        patch.setattr(trajectory_recorder, "HELD_BYTES", held)
+        patch.setattr(recorder_module, "BLOCK_ROWS", block)
+        patch.setattr(recorder_module, "BLOCK_SECONDS", seconds)
+        patch.setattr(recorder_module, "HELD_BYTES", held)
         dataset = make_random_trajectory(env, directory, num_steps, progress=False)
     batch = dataset[range(len(dataset))]
     now, then = batch["observations"], batch["next_observations"]
@@ -356,7 +356,7 @@ def test_what_was_collected_before_an_error_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any, raised: type[BaseException],
     block: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(trajectory_recorder, "BLOCK_ROWS", block)
+    monkeypatch.setattr(recorder_module, "BLOCK_ROWS", block)
     with pytest.raises(raised):
         make_random_trajectory(BreakingEnv(how), tmp_path, 100, num_envs=1, progress=False)
     dataset = TrajectoryDataset(tmp_path)
@@ -365,7 +365,7 @@ def test_what_was_collected_before_an_error_is_kept(
 
 
 def test_nan_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectory_recorder, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(recorder_module, "BLOCK_ROWS", 4)
     with pytest.raises(NonFiniteError, match="rewards"):
         make_random_trajectory(BreakingEnv(None), tmp_path, 100, num_envs=1, progress=False)
     assert TrajectoryDataset(tmp_path)[range(6)]["rewards"].isfinite().all()

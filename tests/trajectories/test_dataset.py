@@ -18,7 +18,7 @@ from stored import KEYS, write_episodes
 from torch.utils.data import DataLoader, Subset, default_collate
 
 from lightning_rl.errors import ConfigError, StateError
-from lightning_rl.trajectories import files as trajectory_files
+from lightning_rl.trajectories import files as files_module
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.files import TrajectoryFiles
 
@@ -232,7 +232,7 @@ def test_an_index_of_another_kind_is_refused(dataset: TrajectoryDataset, index: 
 def test_arrays_too_large_to_be_mapped_are_read_alike(
     dataset: TrajectoryDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectory_files, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", 0)
     read = TrajectoryDataset(dataset.directory, window=3)
     mapped = dataset.with_window(3)
     assert all(torch.equal(read[[5, 0]][name], mapped[[5, 0]][name]) for name in KEYS)

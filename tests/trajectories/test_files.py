@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stored import ARRAYS, POINT, fill, read_all
 
 from lightning_rl.errors import DatasetError
-from lightning_rl.trajectories import files as trajectory_files
+from lightning_rl.trajectories import files as files_module
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.files import TrajectoryFiles
 from lightning_rl.trajectories.manifest import MANIFEST
@@ -136,7 +136,7 @@ def test_memory_stays_flat_while_more_is_read_than_may_be_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_long(tmp_path, num_chunks=8)  # 22 MB
-    monkeypatch.setattr(trajectory_files, "MAPPED_BYTES", 2**20)
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", 2**20)
     dataset, rng = TrajectoryDataset(tmp_path, window=5), np.random.default_rng(0)
     assert len(dataset) == 8 * 1000 * 96
     dataset[rng.integers(len(dataset), size=256)]
@@ -150,7 +150,7 @@ def test_files_are_closed_with_the_dataset(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for mapped in (0, 2**27):
-        monkeypatch.setattr(trajectory_files, "MAPPED_BYTES", mapped)
+        monkeypatch.setattr(files_module, "MAPPED_BYTES", mapped)
         before = psutil.Process().num_fds()
         files = TrajectoryFiles(directory)
         assert psutil.Process().num_fds() > before
@@ -161,7 +161,7 @@ def test_files_are_closed_with_the_dataset(
 def test_a_file_that_shrinks_while_it_is_read_is_a_typed_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectory_files, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", 0)
     dataset = TrajectoryDataset(directory)
     os.truncate(directory / "rewards.npy", 200)
     with pytest.raises(DatasetError, match="shorter"):

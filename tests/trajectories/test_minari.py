@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError, SpaceError
 from lightning_rl.testing.probe_envs import IdentityEnv
-from lightning_rl.trajectories import minari as minari_format
+from lightning_rl.trajectories import minari as minari_module
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.minari import from_minari, to_minari
@@ -42,7 +42,7 @@ def assert_equal(one: TrajectoryDataset, other: TrajectoryDataset) -> None:
 
 
 def test_a_dataset_comes_back_as_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minari_format, "EPISODES_AT_ONCE", 7)
+    monkeypatch.setattr(minari_module, "EPISODES_AT_ONCE", 7)
     dataset = make_random_trajectory("CartPole-v1", tmp_path / "ours", 600, progress=False)
     written = to_minari(dataset, NAME, env="CartPole-v1", algorithm_name="random", author="me")
     assert (written.total_steps, written.total_episodes) == (600, dataset.num_episodes)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from stored import ARRAYS, POINT, fill, read_all
 
 from lightning_rl.errors import ConfigError, DatasetError, LightningRLError, ShapeError, SpaceError
-from lightning_rl.trajectories import writer as trajectory_recorder
+from lightning_rl.trajectories import writer as writer_module
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.manifest import MANIFEST
@@ -108,7 +108,7 @@ def test_a_first_write_that_is_interrupted_is_made_up_for(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(trajectory_recorder, "FLUSH_BYTES", 1000)
+    monkeypatch.setattr(writer_module, "FLUSH_BYTES", 1000)
     with pytest.raises(KeyboardInterrupt):
         make_random_trajectory("CartPole-v1", tmp_path, 500, progress=False)
     dataset = TrajectoryDataset(tmp_path)
@@ -119,7 +119,7 @@ def test_a_first_write_that_is_interrupted_is_made_up_for(
 def test_what_was_collected_before_the_disk_was_full_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectory_recorder, "FLUSH_BYTES", 40_000)
+    monkeypatch.setattr(writer_module, "FLUSH_BYTES", 40_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # the largest file it may write
     try:
@@ -210,7 +210,7 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
 def test_episodes_are_written_before_memory_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectory_recorder, "FLUSH_BYTES", 1000)
+    monkeypatch.setattr(writer_module, "FLUSH_BYTES", 1000)
     dataset = make_random_trajectory("CartPole-v1", tmp_path, 500, progress=False)
     assert len(json.loads((tmp_path / MANIFEST).read_text())["chunks"]) > 5
     dataset.verify()
@@ -220,7 +220,7 @@ def test_episodes_are_written_before_memory_is_full(
 def test_a_slow_environments_episodes_are_written_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectory_recorder, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(writer_module, "FLUSH_SECONDS", 0.0)
     writer = TrajectoryWriter(tmp_path, POINT, spaces.Discrete(2))
     writer.add(np.zeros((2, 2)), np.zeros(1), np.zeros(1), terminated=True, truncated=False)
     assert len(TrajectoryDataset(tmp_path)) == 1

@@ -99,7 +99,7 @@ def test_the_mean_return_is_of_episodes_that_ended(tmp_path: Path) -> None:
 def test_a_world_model_is_trained_on_as_the_plain_trainer_does(tmp_path: Path) -> None:
     dataset = make_random_trajectory("CartPole-v1", tmp_path / "d", 500, progress=False)
     model = train_world_model(dataset, config=DreamConfig(model_epochs=4), **QUIET)
-    assert model.network.has_data
+    assert model.network.is_measured
     assert model.observation_space == dataset.observation_space
     agent = train_in_dream(small_ppo(), model, dataset, TINY, **QUIET)
     assert agent.env_steps >= 128

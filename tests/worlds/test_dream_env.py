@@ -58,7 +58,7 @@ def counter(
     network.highest.fill_(20.0)
     network.lowest_reward.fill_(reward)
     if not noise:
-        network.read = lambda outputs, read=network.read: silent(read(outputs))
+        network.split_outputs = lambda outputs, split=network.split_outputs: silent(split(outputs))
     return model
 
 

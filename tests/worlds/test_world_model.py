@@ -99,7 +99,7 @@ def test_noise_is_not_mistaken_for_a_rule(tmp_path: Path) -> None:
     noise = 0.1 * torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
     data.steps["next_observations"] = data.steps["observations"] + noise
     network = fitted(tmp_path, data, epochs=10).network
-    inputs = network.normalized(data.steps["observations"], data.steps["actions"])
+    inputs = network.normalize_inputs(data.steps["observations"], data.steps["actions"])
     with torch.no_grad():
         outcome = network.outcome(network(inputs.expand(3, *inputs.shape)))
     assert outcome.change_std.mean() == pytest.approx(0.1, rel=0.1)
@@ -155,8 +155,8 @@ def test_what_never_changes_is_not_divided_by_zero() -> None:
 
 def loss_terms(model: WorldModel, steps: Steps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     network = model.network
-    inputs = network.normalized(steps["observations"], steps["actions"])
-    means, log_variances, logits = network.read(network(inputs.expand(5, *inputs.shape)))
+    inputs = network.normalize_inputs(steps["observations"], steps["actions"])
+    means, log_variances, logits = network.split_outputs(network(inputs.expand(5, *inputs.shape)))
     targets = (network.targets(steps) - network.target_mean) / network.target_std
     return means, log_variances, logits, targets
 
@@ -184,7 +184,7 @@ def test_the_means_get_a_squared_errors_gradient_where_beta_is_1() -> None:
 
 @given(st.floats(-1e6, 1e6))
 def test_log_variances_are_bounded(raw: float) -> None:
-    _, log_variances, _ = built().network.read(torch.full((1, 7), raw))
+    _, log_variances, _ = built().network.split_outputs(torch.full((1, 7), raw))
     assert (log_variances >= -10.001).all()
     assert (log_variances <= 1.001).all()
 

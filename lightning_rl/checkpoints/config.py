@@ -1,4 +1,4 @@
-"""The settings of an agent, from a checkpoint's hyperparameters."""
+"""Configs, made again from the plain values that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, TypeVar, cast
 
 from lightning_rl.errors import ConfigError
 
-Settings = TypeVar("Settings")
+Config = TypeVar("Config")
 
 
-def settings_from(kind: type[Settings], given: Settings | dict[str, Any]) -> Settings:
-    """Give settings as they are, or make them from a dict, as `load_from_checkpoint` gets it.
+def config_from(kind: type[Config], given: Config | dict[str, Any]) -> Config:
+    """Give a config as it is, or make it from a dict, as `load_from_checkpoint` gets it.
 
     Args:
-        kind: the dataclass of the settings.
-        given: settings, or its fields by name; those left out have their defaults.
+        kind: the dataclass of the config.
+        given: a config, or its fields by name; those left out have their defaults.
 
     Raises:
         ConfigError: if there are other names among them, such as those of another agent.
