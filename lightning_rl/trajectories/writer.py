@@ -60,6 +60,7 @@ class TrajectoryWriter:
                 )
             self.manifest = TrajectoryFiles(self.directory).manifest
             self.manifest.check_spaces(observation_space, action_space)
+            self.fields = self.manifest.fields  # a Dict that is equal may have another order
         elif any(os.path.lexists(self.directory / field.file) for field in self.fields.values()):
             raise ConfigError(
                 f"{str(self.directory)!r} has files of the names that trajectories have, but no "

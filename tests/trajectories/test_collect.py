@@ -229,6 +229,19 @@ def test_a_dicts_entries_keep_their_names_in_any_order(tmp_path: Path) -> None:
     assert read[range(40)]["observations"]["z"].unique().tolist() == [9.0]
 
 
+def test_what_is_appended_in_another_order_keeps_its_names(tmp_path: Path) -> None:
+    make_random_trajectory(Swapped, tmp_path, 40, progress=False)
+
+    class Sorted(Swapped):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Dict(dict(self.observation_space.spaces))
+
+    assert list(Sorted().observation_space) == ["a", "z"]
+    both = make_random_trajectory(Sorted, tmp_path, 40, append=True, progress=False)
+    assert both[range(80)]["observations"]["z"].unique().tolist() == [9.0]
+
+
 # ---- an agent's trajectories ---------------------------------------------------------------------
 
 
