@@ -1,4 +1,4 @@
-"""What guards an update: its loss is checked, its gradient clipped."""
+"""What all updates share: a checked loss, clipped gradients, a fused optimizer where one fits."""
 
 from __future__ import annotations
 
