@@ -25,11 +25,12 @@ class NotebookFigure(Figure):
             canvas = FigureCanvasAgg(self)  # becomes the figure's, and keeps its pixels
         canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        return png(picture.quantize(method=Image.Quantize.FASTOCTREE))  # a third of the bytes
+        reduced = picture.quantize(method=Image.Quantize.FASTOCTREE)  # a third of the bytes
+        return png(reduced, compress_level=3)
 
 
-def png(picture: Image.Image) -> bytes:
-    """Encode a picture as PNG."""
+def png(picture: Image.Image, compress_level: int = 6) -> bytes:
+    """Encode a picture as PNG, from level 0 (large, at once) to 9 (small, slow)."""
     encoded = io.BytesIO()
-    picture.save(encoded, format="png", compress_level=3)
+    picture.save(encoded, format="png", compress_level=compress_level)
     return encoded.getvalue()
