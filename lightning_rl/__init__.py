@@ -19,7 +19,7 @@ from lightning_rl.evaluation import EvaluationResult, evaluate
 from lightning_rl.loader import EnvDataLoader
 from lightning_rl.networks import ActorCriticNetwork
 from lightning_rl.notebook import EpisodePlayer, fit_in_background, plot_returns, record_episode
-from lightning_rl.statistics import EpisodeHistory
+from lightning_rl.stats import EpisodeHistory
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories import TrajectoryDataset, make_random_trajectory, make_trajectory
 from lightning_rl.worlds import DreamEnv, WorldModel, learn_in_dream

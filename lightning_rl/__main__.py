@@ -24,7 +24,7 @@ from lightning_rl import (
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.evaluation import evaluate
 from lightning_rl.notebook.curves import plot_returns
-from lightning_rl.statistics.history import COLUMNS, EpisodeHistory
+from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.worlds.chain import DreamConfig, learn_in_dream
 from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions

@@ -23,9 +23,9 @@ from lightning_rl.checkpoints.agent_state import (
 )
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
-from lightning_rl.statistics.history import EpisodeHistory
-from lightning_rl.statistics.metrics import IterationMetrics
-from lightning_rl.statistics.normalization import ObservationNormalizer
+from lightning_rl.stats.history import EpisodeHistory
+from lightning_rl.stats.metrics import IterationMetrics
+from lightning_rl.stats.normalization import ObservationNormalizer
 from lightning_rl.updates import check_loss, clip_norm
 
 
@@ -151,7 +151,7 @@ class LightningAgentModule(LightningModule):
         """
         if self.observation_space is None:
             raise StateError(
-                "the agent has not met an environment yet, so it has no network; call "
+                "the agent has not met an environment yet; call "
                 "trainer.fit(agent, env) or load a checkpoint first."
             )
 

@@ -35,15 +35,20 @@ class DatasetError(LightningRLError, RuntimeError):
     """A stored dataset is missing, damaged or of a newer version, or can't be written."""
 
 
-def check_counts(**counts: int | None) -> None:
-    """Check that numbers of things are at least 1, where they are given.
+def check_counts(**counts: int) -> None:
+    """Check that numbers of things are at least 1.
 
     Raises:
         ConfigError: naming the first that is not.
 
     Example:
-        >>> check_counts(num_envs=8, max_env_steps=None)
+        >>> check_counts(num_envs=8, batch_size=256)
     """
     for name, count in counts.items():
-        if count is not None and not count >= 1:
+        if count is None or not count >= 1:
             raise ConfigError(f"{name}={count}; expected at least 1.")
+
+
+def check_given_counts(**counts: int | None) -> None:
+    """Check as `check_counts` does, but let None stand for what was not given."""
+    check_counts(**{name: count for name, count in counts.items() if count is not None})

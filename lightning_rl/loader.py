@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EnvLike, make_vector_env
-from lightning_rl.errors import StateError, check_counts
+from lightning_rl.errors import StateError, check_given_counts
 
 EPOCH_ROWS = 10_000  # an epoch is at least this many rows: its bookkeeping costs under 2 %
 
@@ -52,7 +52,7 @@ class EnvDataLoader:
         max_env_steps: int | None = None,
         iterations_per_epoch: int | None = None,
     ) -> None:
-        check_counts(max_env_steps=max_env_steps, iterations_per_epoch=iterations_per_epoch)
+        check_given_counts(max_env_steps=max_env_steps, iterations_per_epoch=iterations_per_epoch)
         self.agent = agent
         self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
         agent.bind_env(self.env, seed)

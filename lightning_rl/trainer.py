@@ -16,7 +16,7 @@ from lightning_rl.callbacks.controls import Controls
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.envs.vectorize import is_env
-from lightning_rl.errors import ConfigError, StateError, check_counts
+from lightning_rl.errors import ConfigError, StateError, check_counts, check_given_counts
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
 from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
@@ -75,13 +75,13 @@ class AgentTrainer(Trainer):
         live: bool = True,
         **trainer_options: Any,
     ) -> None:
-        check_counts(
+        check_given_counts(
             max_env_steps=max_env_steps,
             num_envs=num_envs,
             evaluate_every_env_steps=evaluate_every_env_steps,
-            evaluation_episodes=evaluation_episodes,
             torch_threads=torch_threads,
         )
+        check_counts(evaluation_episodes=evaluation_episodes)
         if seed is not None and seed < 0:
             raise ConfigError(f"seed={seed}; expected 0 or more.")
         chosen = trainer_options.get("callbacks") or []

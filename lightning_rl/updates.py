@@ -1,4 +1,4 @@
-"""What all updates share: a checked loss, clipped gradients, a fused optimizer where one fits."""
+"""What the updates of all agents share."""
 
 from __future__ import annotations
 

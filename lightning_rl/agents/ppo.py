@@ -38,7 +38,7 @@ from lightning_rl.functional import (
 )
 from lightning_rl.networks.actor_critic import ActorCriticNetwork, check_actor_critic_outputs
 from lightning_rl.networks.distributions import ActionDistribution, action_distribution
-from lightning_rl.statistics.normalization import ObservationNormalizer, RewardScaler
+from lightning_rl.stats.normalization import ObservationNormalizer, RewardScaler
 from lightning_rl.updates import can_fuse
 
 

@@ -18,7 +18,7 @@ from torch.optim import Adam
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import select
 from lightning_rl.checkpoints.config import config_from
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.functional import discounted_returns, normalize
 from lightning_rl.networks.actor_critic import ActorCriticNetwork
 from lightning_rl.networks.distributions import action_distribution
@@ -40,6 +40,7 @@ class ReinforceConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
+        check_counts(rollout_steps=self.rollout_steps)
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
         if not 0 <= self.gamma <= 1:

@@ -45,6 +45,8 @@ class ReplayConfig:
             gradient_steps=self.gradient_steps,
             batch_size=self.batch_size,
             n_steps=self.n_steps,
+            buffer_capacity=self.buffer_capacity,
+            learning_starts=self.learning_starts,
         )
         if not self.batch_size <= self.learning_starts <= self.buffer_capacity:
             raise ConfigError(

@@ -17,7 +17,7 @@ from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.notebook.curves import clear, draw_returns, outline
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure, png
 from lightning_rl.notebook.kernel import in_notebook, kernel_shell
-from lightning_rl.statistics.history import EpisodeHistory
+from lightning_rl.stats.history import EpisodeHistory
 
 DRAWING_SHARE = 0.03  # of the wall time; sending the frames takes some more, 5 % in all
 SHORTEST_PAUSE = 0.25  # seconds between two frames: faster is not seen
@@ -101,7 +101,7 @@ class LiveReturns(Callback):
             agent's class.
 
     Raises:
-        ConfigError: for a negative `smooth`; while training, for a panel that is not logged.
+        ConfigError: for a `smooth` below 1; while training, for a panel that is not logged.
 
     Example:
         >>> from lightning_rl import AgentTrainer, PPOAgent

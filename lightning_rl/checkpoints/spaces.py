@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_rl.errors import SpaceError
 
-MAX_ELEMENTS = 2**24  # of one observation or action
+MAX_ELEMENTS = 2**26  # of one observation or action: 256 MiB of float32
 ATTRIBUTES = {
     "Box": ("shape", "low", "high"),
     "Discrete": ("n", "start"),
@@ -60,7 +60,7 @@ def space_from_state(state: dict[str, Any]) -> Space:
     """Undo `space_state`. Each size is checked before it is used, as the file may say anything.
 
     Raises:
-        SpaceError: if the kind is unknown.
+        SpaceError: if the kind is unknown, or the space too large.
         ValueError, TypeError, KeyError, AttributeError, AssertionError, OverflowError: if the
             values describe no space of that kind.
     """
@@ -77,7 +77,10 @@ def space_from_state(state: dict[str, Any]) -> Space:
     values = {name: state[name] for name in ATTRIBUTES[kind]}
     if kind == "Box":
         sizes = [checked_count(size, 0, MAX_ELEMENTS) for size in values["shape"]]
-        checked_count(math.prod(sizes), 0, MAX_ELEMENTS)
+        if math.prod(sizes) > MAX_ELEMENTS:
+            raise SpaceError(
+                f"got a Box of shape {sizes}; expected at most {MAX_ELEMENTS} numbers."
+            )
         for name in ("low", "high"):
             bound = np.asarray(values[name], dtype if dtype.kind == "f" else None)
             values[name] = np.broadcast_to(bound, sizes).copy()

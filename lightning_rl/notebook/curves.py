@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import StateError
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure
-from lightning_rl.statistics.history import EpisodeHistory
+from lightning_rl.stats.history import EpisodeHistory
 
 CURVE_POINTS = 400
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen

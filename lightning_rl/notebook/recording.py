@@ -24,7 +24,7 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
 from lightning_rl.envs.vectorize import EnvLike, make_separate_env
-from lightning_rl.errors import ConfigError, EnvError, check_counts
+from lightning_rl.errors import ConfigError, EnvError, check_counts, check_given_counts
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.networks.distributions import (
     Bernoulli,
@@ -179,7 +179,8 @@ def record_episode(
         >>> record.frames.shape, record.probabilities.shape
         ((6, 200, 300, 3), (6, 2))
     """
-    check_counts(max_steps=max_steps, height=height)
+    check_given_counts(max_steps=max_steps)
+    check_counts(height=height)
     agent.check_bound()
     with _without_display():
         vector_env = make_rendering_env(env)

@@ -60,6 +60,8 @@ class DreamConfig:
             model_epochs=self.model_epochs,
             batch_size=self.batch_size,
             dream_steps=self.dream_steps,
+            num_envs=self.num_envs,
+            horizon=self.horizon,
         )
         if self.rounds < 0:
             raise ConfigError(f"rounds={self.rounds}; expected 0 or more.")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from lightning_rl.errors import NonFiniteError, ShapeError, SpaceError, StateError
-from lightning_rl.statistics.normalization import RunningMoments
+from lightning_rl.stats.normalization import RunningMoments
 
 LOG_VARIANCE_RANGE = (-10.0, 1.0)  # of normalised targets: no member is surer or less sure
 

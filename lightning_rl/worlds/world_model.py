@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_rl.checkpoints.config import config_from
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
-from lightning_rl.statistics.metrics import IterationMetrics
+from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.updates import can_fuse, check_loss
 from lightning_rl.worlds.dynamics import EnsembleNetwork
 

@@ -116,3 +116,14 @@ def test_space_no_agent_takes_is_refused(space: Space) -> None:
 def test_space_of_unknown_kind_is_refused() -> None:
     with pytest.raises(SpaceError, match="unknown kind 'os'"):
         space_from_state({"type": "os"})
+
+
+def test_a_space_larger_than_any_memory_is_refused_before_it_is_made() -> None:
+    state = space_state(spaces.Box(-1, 1, (2, 2))) | {"shape": [2**20, 2**20]}
+    with pytest.raises(SpaceError, match="expected at most 67108864 numbers"):
+        space_from_state(state)
+
+
+def test_a_large_space_that_can_be_saved_can_be_loaded() -> None:
+    space = spaces.Box(0, 255, (4097, 4096), np.uint8)
+    assert space_from_state(space_state(space)) == space

@@ -3,9 +3,9 @@
 How it is drawn is in `notebook/` and `callbacks/`.
 """
 
-from lightning_rl.statistics.history import EpisodeHistory
-from lightning_rl.statistics.metrics import IterationMetrics
-from lightning_rl.statistics.normalization import (
+from lightning_rl.stats.history import EpisodeHistory
+from lightning_rl.stats.metrics import IterationMetrics
+from lightning_rl.stats.normalization import (
     ObservationNormalizer,
     RewardScaler,
     RunningMoments,

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_rl.statistics.history import COLUMNS, EpisodeHistory
+from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 
 EPISODES = st.lists(
     st.tuples(st.integers(1, 10**9), st.floats(-1e6, 1e6), st.integers(1, 10**5)), max_size=20

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_rl.errors import SpaceError
-from lightning_rl.statistics.normalization import (
+from lightning_rl.stats.normalization import (
     ObservationNormalizer,
     RewardScaler,
     RunningMoments,
