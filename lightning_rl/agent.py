@@ -144,15 +144,15 @@ class LightningAgentModule(LightningModule):
         self.check_network()
 
     def check_bound(self) -> None:
-        """Check that the agent knows its spaces, and so has a network.
+        """Check that the agent knows its spaces.
 
         Raises:
             StateError: if it was never trained, loaded or bound.
         """
         if self.observation_space is None:
             raise StateError(
-                "the agent has not met an environment yet; call "
-                "trainer.fit(agent, env) or load a checkpoint first."
+                "the agent has not met an environment yet; call trainer.fit(agent, env) or load a "
+                "checkpoint first."
             )
 
     def check_network(self) -> None:
