@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.envs.vectorize import is_env
 from lightning_rl.errors import ConfigError, StateError, check_counts, check_given_counts
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
-from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
+from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
+from lightning_rl.notices import OneLineSummary, quiet_lightning
 
 DEFAULT_MAX_ENV_STEPS = 65_536
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
@@ -86,8 +88,11 @@ class AgentTrainer(Trainer):
             raise ConfigError(f"seed={seed}; expected 0 or more.")
         chosen = trainer_options.get("callbacks") or []
         chosen = chosen if isinstance(chosen, list) else [chosen]  # Lightning adds its own to it
-        self._has_own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)
-        with quiet_notebook():
+        self._replaces_bar = not any(isinstance(callback, ProgressBar) for callback in chosen)
+        self._replaces_summary = not any(isinstance(callback, ModelSummary) for callback in chosen)
+        self._has_fitted = False
+        self._fit_env: Any = None  # where `test` plays if it is given nothing else
+        with quiet_lightning():
             super().__init__(**trainer_options)
         self.max_env_steps = max_env_steps
         self.num_envs = num_envs
@@ -97,12 +102,12 @@ class AgentTrainer(Trainer):
         self.torch_threads = torch_threads
         self.live = live
         limits = ("max_epochs", "max_steps", "max_time")
-        self._is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
+        is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
+        self._is_limited = is_limited or bool(trainer_options.get("fast_dev_run"))
         self._options = trainer_options
 
     # ---- fit ---------------------------------------------------------------------------------
 
-    @quiet_notebook()
     def fit(
         self,
         model: LightningModule,
@@ -127,7 +132,7 @@ class AgentTrainer(Trainer):
             StateError: if an agent is given no environment.
         """
         if not isinstance(model, LightningAgentModule):
-            with graceful_interrupt(self):
+            with quiet_lightning(in_notebook()), graceful_interrupt(self):
                 super().fit(
                     model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
                 )
@@ -136,14 +141,19 @@ class AgentTrainer(Trainer):
             raise StateError(
                 'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
             )
-        self._use_env_step_bar()
+        self._use_own_callbacks()
         evaluates = val_dataloaders is not None or self.evaluate_every_env_steps is not None
+        callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
+        check_callbacks(callbacks, evaluates, self._is_limited)
         with (
+            quiet_lightning(repeated=self._has_fitted),
+            waiting_for_episodes(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),
             graceful_interrupt(self),
             live_in_notebook(self, self.live),
         ):
+            self._has_fitted, self._fit_env = True, train_dataloaders
             loader = self._training_loader(model, train_dataloaders)
             evaluation = loader  # not looked at, but Lightning would warn if there were none
             if evaluates:
@@ -175,8 +185,8 @@ class AgentTrainer(Trainer):
 
     def _loop_defaults(self, loader: Any) -> dict[str, int]:
         """Let there be no end of epochs, where a budget of env steps ends the run."""
-        is_limited = self._is_limited or self._options.get("fast_dev_run")
-        return {"max_epochs": -1} if isinstance(loader, EnvDataLoader) and not is_limited else {}
+        has_end = self._is_limited or not isinstance(loader, EnvDataLoader)
+        return {} if has_end else {"max_epochs": -1}
 
     def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
@@ -198,15 +208,18 @@ class AgentTrainer(Trainer):
         defaults = {name: v for name, v in suited.items() if self._options.get(name) is None}
         return defaults if evaluates else defaults | {"limit_val_batches": 0}
 
-    def _use_env_step_bar(self) -> None:
-        bar = self.progress_bar_callback
-        if not (bar is None or self._has_own_bar or isinstance(bar, EnvStepProgressBar)):
-            callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
-            callbacks[callbacks.index(bar)] = EnvStepProgressBar()
+    def _use_own_callbacks(self) -> None:
+        """Put a bar that counts env steps and a summary of one line in the place of Lightning's."""
+        callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
+        for index, callback in enumerate(callbacks):
+            if isinstance(callback, ProgressBar) and self._replaces_bar:
+                callbacks[index] = EnvStepProgressBar()
+            elif isinstance(callback, ModelSummary) and self._replaces_summary:
+                callbacks[index] = OneLineSummary()
+        self._replaces_bar = self._replaces_summary = False
 
     # ---- validate, test, predict -------------------------------------------------------------
 
-    @quiet_notebook()
     def validate(
         self,
         model: Any = None,
@@ -224,10 +237,9 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self):
             return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
-    @quiet_notebook()
     def test(
         self,
         model: Any = None,
@@ -245,10 +257,9 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self):
             return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
-    @quiet_notebook()
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Play greedy episodes in a separate copy of an environment, or predict as Lightning does.
 
@@ -257,14 +268,21 @@ class AgentTrainer(Trainer):
             of observations, the best actions of each batch.
         """
         dataloaders = self._evaluation_data(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
-        with graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self):
             return super().predict(model, dataloaders, *args, **kwargs)
+
+    def _quiet(self, model: Any) -> AbstractContextManager[None]:
+        """Keep Lightning's notices away from agents, and out of notebooks."""
+        agent = self.lightning_module if model is None else model
+        return quiet_lightning(in_notebook() or isinstance(agent, LightningAgentModule))
 
     def _evaluation_data(
         self, model: Any, data: Any, ckpt_path: Any, options: dict[str, Any]
     ) -> Any:
         """Make an agent's environment a loader of greedy episodes; give other data as they are."""
         agent = self.lightning_module if model is None else model
+        if data is None and options.get("datamodule") is None and agent is self.lightning_module:
+            data = getattr(self._fit_env, "env", None) or self._fit_env
         if not isinstance(agent, LightningAgentModule) or not is_env(data):
             return data
         if agent.observation_space is None and not ckpt_path:

@@ -25,7 +25,7 @@ ROWS = (
     ("stats",),
     ("agent",),
     ("loader", "evaluation", "agents"),
-    ("notebook", "trajectories"),
+    ("notebook", "notices", "trajectories"),
     ("callbacks",),
     ("trainer",),
     ("worlds", "testing"),

@@ -27,8 +27,10 @@ from lightning_rl import (
     PPOAgent,
     PPOConfig,
     ReinforceAgent,
+    evaluate,
 )
 from lightning_rl.errors import ConfigError
+from lightning_rl.trainer import EVALUATION_SEED_OFFSET
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
@@ -234,7 +236,8 @@ def test_learning_rate_monitor_sees_the_annealing(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     logger = CSVLogger(tmp_path)
-    make_trainer(logger=logger, callbacks=[LearningRateMonitor()]).fit(ppo(), "CartPole-v1")
+    with pytest.warns(UserWarning, match="an agent logs its learning_rate by itself"):
+        make_trainer(logger=logger, callbacks=[LearningRateMonitor()]).fit(ppo(), "CartPole-v1")
     rates = [float(row["lr-Adam"]) for row in read_csv(logger) if row["lr-Adam"]]
     assert len(rates) >= 4
     assert rates[0] == CONFIG.learning_rate
@@ -714,6 +717,21 @@ def test_the_checkpoint_may_be_given_by_position(make_trainer: MakeTrainer, tmp_
     fresh = make_trainer(evaluation_episodes=2)
     expected = trainer.test(agent, "CartPole-v1")
     assert fresh.test(ppo(), "CartPole-v1", str(tmp_path / "saved.ckpt")) == expected
+
+
+def test_without_an_environment_test_plays_where_fit_has_trained(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "enable_checkpointing": True,
+        "callbacks": [ModelCheckpoint(tmp_path)],
+    }
+    trainer, agent = make_trainer(evaluation_episodes=3, **options), ppo()
+    trainer.fit(agent, "CartPole-v1")
+    expected = evaluate(agent, "CartPole-v1", 3, trainer.seed + EVALUATION_SEED_OFFSET)
+    for given in ({"model": agent}, {"ckpt_path": "best"}):
+        (result,) = trainer.test(**given)
+        assert result["test_episode_return"] == pytest.approx(expected.mean)
 
 
 def test_predict_gives_the_episodes_and_test_their_mean(make_trainer: MakeTrainer) -> None:

@@ -77,5 +77,6 @@ class EnvStepProgressBar(TQDMProgressBar):
             bar.n = agent.env_steps - agent.env_steps_at_fit_start
             if agent.max_env_steps is not None:  # an overshoot would wipe the bar's total
                 bar.total = max(agent.max_env_steps, bar.n)
-            bar.set_postfix_str(f"return={agent.episodes.mean_return():.1f}")
+            known = f"return={agent.episodes.mean_return():.1f}" if len(agent.episodes) else ""
+            bar.set_postfix_str(known or "no episode has ended yet")
         self._drawn = time.perf_counter()

@@ -6,7 +6,7 @@ What Lightning calls while it trains is in `callbacks/`.
 from lightning_rl.notebook.background import BackgroundFit, fit_in_background
 from lightning_rl.notebook.curves import draw_returns, plot_returns
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure
-from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
+from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
 from lightning_rl.notebook.player import EpisodePlayer
 from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 
@@ -21,6 +21,5 @@ __all__ = [
     "graceful_interrupt",
     "in_notebook",
     "plot_returns",
-    "quiet_notebook",
     "record_episode",
 ]

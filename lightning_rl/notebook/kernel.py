@@ -1,20 +1,15 @@
-"""The notebook's kernel: is there one, what does it print, what does an interrupt do?"""
+"""The notebook's kernel: is there one, what does an interrupt do?"""
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Trainer
-
-LIGHTNING_LOGGERS = ("lightning", "lightning.fabric", "lightning.pytorch")
-LIGHTNING_WARNING = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
 
 
 def kernel_shell() -> Any:
@@ -32,33 +27,6 @@ def in_notebook() -> bool:
         False
     """
     return kernel_shell() is not None
-
-
-@contextmanager
-def quiet_notebook() -> Iterator[None]:
-    """Keep Lightning's notices out of a notebook, which shows them in red; warnings stay.
-
-    Only a warning of torch about Lightning's own code, which no user can act on, is left out too.
-    Outside a notebook nothing is changed. It may be used in a `with`, or as a decorator.
-
-    Example:
-        >>> with quiet_notebook():
-        ...     trainer = Trainer(logger=False)
-    """
-    if not in_notebook():
-        yield
-        return
-    loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(max(logger.level, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", LIGHTNING_WARNING, FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 import tempfile
-import warnings
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.vectorize import EnvLike, make_separate_env
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.loader import EnvDataLoader
-from lightning_rl.notebook.kernel import LIGHTNING_WARNING
 from lightning_rl.trainer import AgentTrainer
 
 
@@ -179,8 +177,7 @@ def _check_training(
     agent: LightningAgentModule, unbound: LightningAgentModule, loader: EnvDataLoader, raw: Any
 ) -> None:
     watch = _Watch()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", LIGHTNING_WARNING, FutureWarning)
+    with tempfile.TemporaryDirectory() as folder:
         trainer = AgentTrainer(
             fast_dev_run=1, accelerator="cpu", callbacks=[watch], default_root_dir=folder,
             enable_progress_bar=False, enable_model_summary=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from typing import Any
 
@@ -12,7 +11,7 @@ from small_runs import SMALL, AtIteration, fit, make_trainer
 
 from lightning_rl import PPOAgent
 from lightning_rl.callbacks.controls import Controls
-from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook, quiet_notebook
+from lightning_rl.notebook.kernel import graceful_interrupt
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
@@ -79,25 +78,3 @@ def test_in_a_script_the_interrupt_is_left_to_lightning() -> None:
 def test_other_exits_pass_through(notebook: list[Any]) -> None:
     with pytest.raises(SystemExit, match="3"), graceful_interrupt(make_trainer()):
         raise SystemExit(3)
-
-
-# ---- quiet -----------------------------------------------------------------------------------
-
-
-def test_a_notebook_hears_warnings_but_no_notices(
-    notebook: list[Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger("lightning.pytorch.somewhere")
-    before = logging.getLogger("lightning.pytorch").level
-    with quiet_notebook():
-        logger.info("GPU available")
-        logger.warning("this matters")
-    assert caplog.messages == ["this matters"]
-    assert logging.getLogger("lightning.pytorch").level == before
-
-
-def test_a_script_hears_everything(caplog: pytest.LogCaptureFixture) -> None:
-    assert not in_notebook()
-    with quiet_notebook():
-        logging.getLogger("lightning.pytorch.somewhere").info("GPU available")
-    assert caplog.messages == ["GPU available"]
