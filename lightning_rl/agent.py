@@ -22,7 +22,8 @@ from lightning_rl.checkpoints.agent_state import (
     restore_run,
 )
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.stats.normalization import ObservationNormalizer
@@ -62,11 +63,10 @@ class LightningAgentModule(LightningModule):
 
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
         super().__init__()
-        check_counts(rollout_steps=rollout_steps)
         self.network: Any = network
         self.runner: Any = None  # the EnvRunner, once bound to an environment
         self.replay_buffer: Any = None
-        self.rollout_steps = rollout_steps
+        self.rollout_steps = count("rollout_steps", rollout_steps)
         self.env_steps = 0
         self.max_env_steps: int | None = None
         self.seed = 0
@@ -121,7 +121,7 @@ class LightningAgentModule(LightningModule):
             SpaceError: if the agent was built for other spaces, or cannot take these.
         """
         self.bind_spaces(env.single_observation_space, env.single_action_space, seed)
-        self.seed = seed
+        self.seed = seed_number(seed)
         self.runner = EnvRunner(env, self._record_episodes)
         self.replay_buffer = self.make_buffer(env.num_envs)
 
@@ -403,6 +403,7 @@ class LightningAgentModule(LightningModule):
 
     def start_run(self, seed: int) -> None:
         """Seed the random numbers and start new episodes; sub-environment i gets `seed + i`."""
+        seed = seed_number(seed)
         self.generator.manual_seed(seed)
         self.runner.reset(seed=seed)
 

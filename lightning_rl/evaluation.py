@@ -17,6 +17,7 @@ from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
 from lightning_rl.envs.vectorize import EnvLike, make_separate_env
 from lightning_rl.errors import EnvError, NonFiniteError, check_counts
+from lightning_rl.settings import count, seed_number
 
 MAX_EPISODE_STEPS = 1_000_000  # an episode of an evaluation that is longer has no end
 
@@ -67,7 +68,7 @@ def evaluate(
         >>> evaluate(agent, "CartPole-v1", episodes=10).returns.shape
         (10,)
     """
-    check_counts(episodes=episodes)
+    episodes, seed = count("episodes", episodes), seed_number(seed)
     with evaluation_mode(agent, seed):
         return play_episodes(agent, make_separate_env(env, episodes), episodes, seed)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EnvLike, make_vector_env
-from lightning_rl.errors import StateError, check_given_counts
+from lightning_rl.errors import StateError
+from lightning_rl.settings import given_count, seed_number
 
 EPOCH_ROWS = 10_000  # an epoch is at least this many rows: its bookkeeping costs under 2 %
 
@@ -52,12 +53,14 @@ class EnvDataLoader:
         max_env_steps: int | None = None,
         iterations_per_epoch: int | None = None,
     ) -> None:
-        check_given_counts(max_env_steps=max_env_steps, iterations_per_epoch=iterations_per_epoch)
+        budget = given_count("max_env_steps", max_env_steps)
+        iterations = given_count("iterations_per_epoch", iterations_per_epoch)
+        seed = seed_number(seed)
         self.agent = agent
         self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
         agent.bind_env(self.env, seed)
-        agent.max_env_steps = max_env_steps
-        self.iterations = iterations_per_epoch or math.ceil(EPOCH_ROWS / agent.rollout_steps)
+        agent.max_env_steps = budget
+        self.iterations = iterations or math.ceil(EPOCH_ROWS / agent.rollout_steps)
 
     def __len__(self) -> int:
         """Count the iterations of an epoch."""

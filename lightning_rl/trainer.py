@@ -17,11 +17,12 @@ from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_e
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.envs.vectorize import is_env
-from lightning_rl.errors import ConfigError, StateError, check_counts, check_given_counts
+from lightning_rl.errors import StateError
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
 from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
 from lightning_rl.notices import OneLineSummary, quiet_lightning
+from lightning_rl.settings import count, given_count, seed_number, truth
 
 DEFAULT_MAX_ENV_STEPS = 65_536
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
@@ -77,15 +78,13 @@ class AgentTrainer(Trainer):
         live: bool = True,
         **trainer_options: Any,
     ) -> None:
-        check_given_counts(
-            max_env_steps=max_env_steps,
-            num_envs=num_envs,
-            evaluate_every_env_steps=evaluate_every_env_steps,
-            torch_threads=torch_threads,
-        )
-        check_counts(evaluation_episodes=evaluation_episodes)
-        if seed is not None and seed < 0:
-            raise ConfigError(f"seed={seed}; expected 0 or more.")
+        self.max_env_steps = given_count("max_env_steps", max_env_steps)
+        self.num_envs = given_count("num_envs", num_envs)
+        self.seed = None if seed is None else seed_number(seed)
+        every = given_count("evaluate_every_env_steps", evaluate_every_env_steps)
+        self.evaluate_every_env_steps = every
+        self.evaluation_episodes = count("evaluation_episodes", evaluation_episodes)
+        self.torch_threads = given_count("torch_threads", torch_threads)
         chosen = trainer_options.get("callbacks") or []
         chosen = chosen if isinstance(chosen, list) else [chosen]  # Lightning adds its own to it
         self._replaces_bar = not any(isinstance(callback, ProgressBar) for callback in chosen)
@@ -94,13 +93,7 @@ class AgentTrainer(Trainer):
         self._fit_env: Any = None  # where `test` plays if it is given nothing else
         with quiet_lightning():
             super().__init__(**trainer_options)
-        self.max_env_steps = max_env_steps
-        self.num_envs = num_envs
-        self.seed = seed
-        self.evaluate_every_env_steps = evaluate_every_env_steps
-        self.evaluation_episodes = evaluation_episodes
-        self.torch_threads = torch_threads
-        self.live = live
+        self.live = truth("live", live)
         limits = ("max_epochs", "max_steps", "max_time")
         is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
         self._is_limited = is_limited or bool(trainer_options.get("fast_dev_run"))

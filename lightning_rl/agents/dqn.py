@@ -33,7 +33,7 @@ from lightning_rl.buffers.arrays import allocate
 from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.checkpoints.config import config_from
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, check_counts
+from lightning_rl.errors import ShapeError, SpaceError
 from lightning_rl.functional import n_step_target
 from lightning_rl.networks.action_values import QNetwork
 from lightning_rl.updates import can_fuse
@@ -66,13 +66,9 @@ class DQNConfig(ReplayConfig):
             ConfigError: naming the setting that is out of its range.
         """
         super().__post_init__()
-        check_counts(target_update_interval=self.target_update_interval)
-        for name in ("exploration_fraction", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a number above 0.")
-        for name in ("final_epsilon", "priority_exponent", "importance_exponent"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a number in [0, 1].")
+        self.require_counts("target_update_interval")
+        self.require_positive("exploration_fraction", "max_grad_norm")
+        self.require_fractions("final_epsilon", "priority_exponent", "importance_exponent")
 
 
 class DQNAgent(ReplayAgentModule):

@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, flatten_time, select, write
 from lightning_rl.checkpoints.config import config_from
-from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.errors import ConfigError
 from lightning_rl.functional import (
     approx_kl,
     clip_fraction,
@@ -38,12 +38,13 @@ from lightning_rl.functional import (
 )
 from lightning_rl.networks.actor_critic import ActorCriticNetwork, check_actor_critic_outputs
 from lightning_rl.networks.distributions import ActionDistribution, action_distribution
+from lightning_rl.settings import Settings
 from lightning_rl.stats.normalization import ObservationNormalizer, RewardScaler
 from lightning_rl.updates import can_fuse
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(Settings):
     """PPO's settings. The defaults solve CartPole-v1 within 65,536 env steps."""
 
     rollout_steps: int = 2048  # rows of a rollout, over all sub-environments
@@ -70,32 +71,18 @@ class PPOConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        check_counts(
-            rollout_steps=self.rollout_steps,
-            batch_size=self.batch_size,
-            update_epochs=self.update_epochs,
-        )
+        super().__post_init__()
+        self.require_counts("rollout_steps", "batch_size", "update_epochs")
         if self.batch_size > self.rollout_steps:
             raise ConfigError(
                 f"batch_size={self.batch_size} does not fit a rollout of "
                 f"rollout_steps={self.rollout_steps} rows; expected at most as many."
             )
-        for name in (
-            "learning_rate",
-            "clip_range",
-            "value_clip_range",
-            "max_grad_norm",
-            "target_kl",
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name}={value}; expected a number above 0.")
-        for name in ("value_coef", "entropy_coef"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected 0 or more.")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a number in [0, 1].")
+        self.require_positive(
+            "learning_rate", "clip_range", "value_clip_range", "max_grad_norm", "target_kl"
+        )
+        self.require_not_negative("value_coef", "entropy_coef")
+        self.require_fractions("gamma", "gae_lambda")
 
 
 class PPOAgent(LightningAgentModule):

@@ -18,14 +18,15 @@ from torch.optim import Adam
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import select
 from lightning_rl.checkpoints.config import config_from
-from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.errors import ConfigError
 from lightning_rl.functional import discounted_returns, normalize
 from lightning_rl.networks.actor_critic import ActorCriticNetwork
 from lightning_rl.networks.distributions import action_distribution
+from lightning_rl.settings import Settings
 
 
 @dataclass(frozen=True)
-class ReinforceConfig:
+class ReinforceConfig(Settings):
     """REINFORCE's settings. The defaults solve CartPole-v1 within 200,000 env steps."""
 
     rollout_steps: int = 2048  # rows of a rollout, over all sub-environments
@@ -40,11 +41,10 @@ class ReinforceConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        check_counts(rollout_steps=self.rollout_steps)
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
-        if not 0 <= self.gamma <= 1:
-            raise ConfigError(f"gamma={self.gamma}; expected a number in [0, 1].")
+        super().__post_init__()
+        self.require_counts("rollout_steps")
+        self.require_positive("learning_rate")
+        self.require_fractions("gamma")
 
 
 class ReinforceAgent(LightningAgentModule):

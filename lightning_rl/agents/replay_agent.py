@@ -16,11 +16,12 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.errors import ConfigError
+from lightning_rl.settings import Settings
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
+class ReplayConfig(Settings):
     """The settings of every agent with a replay buffer."""
 
     rollout_steps: int = 64  # env steps of an iteration, over all sub-environments
@@ -40,13 +41,14 @@ class ReplayConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        check_counts(
-            rollout_steps=self.rollout_steps,
-            gradient_steps=self.gradient_steps,
-            batch_size=self.batch_size,
-            n_steps=self.n_steps,
-            buffer_capacity=self.buffer_capacity,
-            learning_starts=self.learning_starts,
+        super().__post_init__()
+        self.require_counts(
+            "rollout_steps",
+            "gradient_steps",
+            "batch_size",
+            "n_steps",
+            "buffer_capacity",
+            "learning_starts",
         )
         if not self.batch_size <= self.learning_starts <= self.buffer_capacity:
             raise ConfigError(
@@ -54,10 +56,8 @@ class ReplayConfig:
                 f"batch_size={self.batch_size}, so that the first minibatch can be drawn, and at "
                 f"most buffer_capacity={self.buffer_capacity}."
             )
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
-        if not 0 <= self.gamma <= 1:
-            raise ConfigError(f"gamma={self.gamma}; expected a number in [0, 1].")
+        self.require_positive("learning_rate")
+        self.require_fractions("gamma")
         if not 0 < self.tau <= 1:
             raise ConfigError(f"tau={self.tau}; expected a number in (0, 1].")
 

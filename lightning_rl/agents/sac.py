@@ -35,7 +35,7 @@ from lightning_rl.agents.replay_agent import (
 )
 from lightning_rl.buffers.arrays import allocate
 from lightning_rl.checkpoints.config import config_from
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError
+from lightning_rl.errors import ShapeError, SpaceError
 from lightning_rl.functional import n_step_target
 from lightning_rl.networks.action_values import SoftActorCriticNetwork
 from lightning_rl.networks.distributions import SquashedGaussian
@@ -64,9 +64,7 @@ class SACConfig(ReplayConfig):
             ConfigError: naming the setting that is out of its range.
         """
         super().__post_init__()
-        for name in ("critic_learning_rate", "initial_temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a number above 0.")
+        self.require_positive("critic_learning_rate", "initial_temperature")
 
 
 class SACAgent(ReplayAgentModule):

@@ -22,10 +22,10 @@ def config_from(kind: type[Config], given: Config | dict[str, Any]) -> Config:
     """
     if not isinstance(given, dict):
         return given
-    known = {field.name for field in fields(cast(Any, kind))}
-    if not set(given) <= known:
+    known = [field.name for field in fields(cast(Any, kind))]
+    if unknown := sorted(set(given) - set(known)):
         raise ConfigError(
-            f"{kind.__name__} has no settings {sorted(set(given) - known)}. If they are a "
-            "checkpoint's, load it with the class that was trained."
+            f"{kind.__name__} has no settings {unknown}; expected some of {', '.join(known)}. If "
+            "they are a checkpoint's, load it with the class that was trained."
         )
     return kind(**given)

@@ -10,7 +10,8 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lightning_rl.errors import ConfigError, EnvError, check_counts
+from lightning_rl.errors import ConfigError, EnvError
+from lightning_rl.settings import count
 
 EnvLike = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
 MAX_NATIVE_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
@@ -43,7 +44,7 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
         >>> make_vector_env("CartPole-v1", num_envs=8).num_envs
         8
     """
-    check_counts(num_envs=num_envs)
+    num_envs = count("num_envs", num_envs)
     vector_env = _vectorize(env, num_envs)
     mode = autoreset_mode(vector_env)
     if mode == AutoresetMode.DISABLED:
@@ -113,7 +114,7 @@ def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
         ConfigError: if `max_envs` is below 1.
         EnvError: if the environment can neither be copied nor made again.
     """
-    check_counts(max_envs=max_envs)
+    max_envs = count("max_envs", max_envs)
     if isinstance(env, str | EnvSpec):
         spec = gym.spec(env) if isinstance(env, str) and env in gym.registry else None
         native = spec is not None and spec.vector_entry_point is not None

@@ -24,7 +24,7 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
 from lightning_rl.envs.vectorize import EnvLike, make_separate_env
-from lightning_rl.errors import ConfigError, EnvError, check_counts, check_given_counts
+from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.networks.distributions import (
     Bernoulli,
@@ -34,6 +34,7 @@ from lightning_rl.networks.distributions import (
     action_distribution,
 )
 from lightning_rl.notebook.figures import png
+from lightning_rl.settings import count, given_count, seed_number
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
 SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for less
@@ -179,8 +180,8 @@ def record_episode(
         >>> record.frames.shape, record.probabilities.shape
         ((6, 200, 300, 3), (6, 2))
     """
-    check_given_counts(max_steps=max_steps)
-    check_counts(height=height)
+    max_steps, height = given_count("max_steps", max_steps), count("height", height)
+    seed = seed_number(seed)
     agent.check_bound()
     with _without_display():
         vector_env = make_rendering_env(env)

@@ -18,7 +18,7 @@ from lightning_rl.buffers.arrays import allocate, named_arrays, select, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import EnvRunner
 from lightning_rl.envs.vectorize import EnvLike, make_separate_env
-from lightning_rl.errors import check_counts
+from lightning_rl.settings import count, seed_number
 from lightning_rl.trajectories.writer import TrajectoryWriter
 
 BLOCK_ROWS = 8192  # rows recorded before they are sorted by episode,
@@ -41,7 +41,7 @@ class Recorder:
 
     def record(self, act: Callable[[Any], NDArray[Any]], num_steps: int, progress: bool) -> None:
         """Record exactly `num_steps` env steps, acting by `act(observations)`."""
-        runner, env = self.runner, self.runner.env
+        num_steps, runner, env = count("num_steps", num_steps), self.runner, self.runner.env
         length = max(1, min(BLOCK_ROWS, BLOCK_BYTES // self._row_bytes) // env.num_envs)
         spaces = env.single_observation_space, env.single_action_space
         buffer = RolloutBuffer(length, env.num_envs, *spaces)
@@ -130,7 +130,8 @@ def open_recorder(
     env: EnvLike, directory: str | Path, num_steps: int, seed: int, num_envs: int, append: bool
 ) -> Iterator[Recorder]:
     """Open a directory and a copy of the environment; close both, whatever happens."""
-    check_counts(num_steps=num_steps, num_envs=num_envs)
+    num_steps, num_envs = count("num_steps", num_steps), count("num_envs", num_envs)
+    seed = seed_number(seed)
     with contextlib.closing(make_separate_env(env, min(num_envs, num_steps))) as vector_env:
         spaces = vector_env.single_observation_space, vector_env.single_action_space
         writer = TrajectoryWriter(directory, *spaces, _env_id(vector_env), append)

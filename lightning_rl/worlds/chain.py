@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.settings import Settings, seed_number
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
@@ -31,7 +31,7 @@ from lightning_rl.worlds.world_model import WorldModel
 
 
 @dataclass(frozen=True)
-class DreamConfig:
+class DreamConfig(Settings):
     """Settings of the chain. The defaults solve CartPole-v1 with 10,000 random env steps."""
 
     random_steps: int = 10_000  # real env steps collected with random actions
@@ -53,18 +53,18 @@ class DreamConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        check_counts(
-            random_steps=self.random_steps,
-            steps_per_round=self.steps_per_round,
-            envs_per_round=self.envs_per_round,
-            model_epochs=self.model_epochs,
-            batch_size=self.batch_size,
-            dream_steps=self.dream_steps,
-            num_envs=self.num_envs,
-            horizon=self.horizon,
+        super().__post_init__()
+        self.require_counts(
+            "random_steps",
+            "steps_per_round",
+            "envs_per_round",
+            "model_epochs",
+            "batch_size",
+            "dream_steps",
+            "num_envs",
+            "horizon",
         )
-        if self.rounds < 0:
-            raise ConfigError(f"rounds={self.rounds}; expected 0 or more.")
+        self.require_not_negative("rounds")
 
 
 class DreamResult(NamedTuple):
@@ -105,7 +105,7 @@ def train_world_model(
     model = WorldModel() if model is None else model
     options = {**QUIET, "limit_val_batches": 0, "max_epochs": config.model_epochs}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_number(seed))
         loader = DataLoader(dataset, config.batch_size, shuffle=True)
         AgentTrainer(**options | trainer_options).fit(model, loader, val_dataloaders=[])
     return model
@@ -176,6 +176,7 @@ def learn_in_dream(
     """
     agent = PPOAgent() if agent is None else agent
     model = WorldModel() if model is None else model
+    seed = seed_number(seed)
     progress = bool(trainer_options.get("enable_progress_bar", True))
     dataset = make_random_trajectory(env, directory, config.random_steps, seed, progress=progress)
     for round_number in range(config.rounds + 1):

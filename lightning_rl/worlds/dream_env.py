@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lightning_rl.buffers.arrays import to_array
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.settings import count
 from lightning_rl.worlds.world_model import WorldModel, find_spaces
 
 Array = NDArray[Any]
@@ -83,7 +84,7 @@ class DreamEnv(VectorEnv):
                 "the world model was not trained, so there is nothing to dream of; call "
                 "lightning.Trainer(...).fit(model, DataLoader(dataset)) or load a checkpoint first."
             )
-        check_counts(num_envs=num_envs, horizon=horizon)
+        num_envs, horizon = count("num_envs", num_envs), count("horizon", horizon)
         if known_range is not None and not known_range > 0:
             raise ConfigError(f"known_range={known_range}; expected a number above 0, or None.")
         if not disagreement_penalty >= 0:

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_rl.checkpoints.config import config_from
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError, check_counts
+from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.updates import can_fuse, check_loss
 from lightning_rl.worlds.dynamics import EnsembleNetwork
@@ -33,7 +34,7 @@ STATISTICS_ROWS = 8192  # rows read at once to measure the data
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Settings):
     """The world model's settings."""
 
     num_members: int = 5  # networks in the ensemble
@@ -49,16 +50,13 @@ class WorldModelConfig:
         Raises:
             ConfigError: naming the setting that is out of its range.
         """
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))  # a list, if loaded
-        check_counts(num_members=self.num_members)
+        super().__post_init__()
+        self.require_counts("num_members")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ConfigError(f"hidden_sizes={self.hidden_sizes}; expected units of each layer.")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate={self.learning_rate}; expected a number above 0.")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"weight_decay={self.weight_decay}; expected 0 or more.")
-        if not 0 <= self.variance_weight <= 1:
-            raise ConfigError(f"variance_weight={self.variance_weight}; expected 0 to 1.")
+        self.require_positive("learning_rate")
+        self.require_not_negative("weight_decay")
+        self.require_fractions("variance_weight")
 
 
 class Prediction(NamedTuple):
