@@ -43,7 +43,7 @@ def test_whole_numbers_come_in_many_kinds(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [0.5, "many", None, True, [1], float("inf"), float("nan"), b"1"])
 def test_what_is_no_whole_number_is_refused_by_its_name(value: Any) -> None:
-    with pytest.raises(ConfigError, match="rollout_steps=.*; expected a whole number"):
+    with pytest.raises(ConfigError, match=r"rollout_steps=.*; expected a whole number"):
         whole_number("rollout_steps", value)
 
 
@@ -55,7 +55,7 @@ def test_numbers_come_in_many_kinds(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["high", None, False, [0.1], 1j])
 def test_what_is_no_number_is_refused_by_its_name(value: Any) -> None:
-    with pytest.raises(ConfigError, match="gamma=.*; expected a number"):
+    with pytest.raises(ConfigError, match=r"gamma=.*; expected a number"):
         real_number("gamma", value)
 
 
@@ -69,7 +69,7 @@ def test_text_that_says_false_is_false(value: Any, expected: bool) -> None:
 
 @pytest.mark.parametrize("value", ["no idea", None, 2, 0.5])
 def test_what_is_neither_true_nor_false_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match="normalize_rewards=.*; expected True or False"):
+    with pytest.raises(ConfigError, match=r"normalize_rewards=.*; expected True or False"):
         truth("normalize_rewards", value)
 
 
