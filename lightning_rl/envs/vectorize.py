@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -13,15 +15,30 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.settings import count
 
-EnvLike = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
+OneEnv = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
+EnvLike = OneEnv | Sequence[OneEnv]
+EXPECTED = (
+    'a name such as "CartPole-v1", an EnvSpec, a gymnasium.Env, a VectorEnv, a function that makes '
+    "one, or a list of single ones"
+)
 MAX_NATIVE_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
 MAX_COPIES = 16  # copies of a Python environment are stepped one after the other
 
 
 def is_env(candidate: object) -> bool:
-    """Tell whether something can be trained on: an env, its name, its spec, or a maker of one."""
-    from_gymnasium = isinstance(candidate, str | EnvSpec | gym.Env | VectorEnv)
-    return from_gymnasium or (callable(candidate) and not hasattr(candidate, "__iter__"))
+    """Tell whether something is meant as an environment; `make_vector_env` says if it is none.
+
+    An env, its name, its spec, a maker of one, a list of them, or what can `reset` and `step`.
+    """
+    if isinstance(candidate, list | tuple):
+        return any(is_env(part) for part in candidate)
+    if isinstance(candidate, str | EnvSpec | gym.Env | VectorEnv) or _has_steps(candidate):
+        return True
+    return callable(candidate) and not hasattr(candidate, "__iter__")
+
+
+def _has_steps(candidate: object) -> bool:
+    return all(callable(getattr(candidate, name, None)) for name in ("reset", "step"))
 
 
 def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
@@ -29,15 +46,17 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
 
     A name or a spec is vectorised with `gymnasium.make_vec` (a native vector env where there is
     one). A single environment is used as it is, as one sub-environment; a vector environment is
-    used as it is; a function is called: `num_envs` times if it makes single environments.
+    used as it is; a function is called: `num_envs` times if it makes single environments. Each
+    of a list becomes one sub-environment; they may differ in all but their spaces.
 
     Args:
-        env: `"CartPole-v1"`, an `EnvSpec`, a `gymnasium.Env`, a `VectorEnv`, or a function.
+        env: `"CartPole-v1"`, an `EnvSpec`, a `gymnasium.Env`, a `VectorEnv`, a function without
+            arguments (a class, too), or a list of names, specs, single environments or functions.
         num_envs: sub-environments to make, where the number is open.
 
     Raises:
-        EnvError: if no environment has this name, or the function returns something else, or
-            several times the same environment.
+        EnvError: if no environment has this name, if the function needs arguments or returns
+            something else or several times the same environment, or for anything else.
         ConfigError: if `num_envs` is below 1, or the autoreset mode is DISABLED.
 
     Example:
@@ -68,31 +87,77 @@ def _vectorize(env: EnvLike, num_envs: int) -> VectorEnv:
         return SyncVectorEnv([lambda: env])
     if isinstance(env, str | EnvSpec):
         return _make_vec(env, num_envs)
-    if not callable(env):
-        raise EnvError(
-            f"got {type(env).__name__}, which is not an environment; expected a name such as "
-            '"CartPole-v1", an EnvSpec, a gymnasium.Env, a VectorEnv, or a function that makes one.'
-        )
-    first = env()
+    if isinstance(env, list | tuple):
+        return _stack([_make_one(part) for part in env])
+    first = _call(env)
     if isinstance(first, VectorEnv):
         return first
-    if not isinstance(first, gym.Env):
+    return _stack([first, *(_call(env) for _ in range(num_envs - 1))])
+
+
+def _stack(envs: Sequence[Any]) -> SyncVectorEnv:
+    """Make single environments the sub-environments of one vector environment."""
+    for env in envs:
+        if not isinstance(env, gym.Env):
+            _refuse(env, "a sub-environment is", "a gymnasium.Env")
+        spaces, expected = ((e.observation_space, e.action_space) for e in (env, envs[0]))
+        if spaces != expected:
+            raise EnvError(
+                f"the sub-environments have different spaces, {expected} and {spaces}; expected "
+                "the same in all of them, as one agent acts in all."
+            )
+    if len({id(env.unwrapped) for env in envs}) < len(envs):
         raise EnvError(
-            f"the function returned {type(first).__name__}; expected a gymnasium.Env or VectorEnv."
+            f"of {len(envs)} sub-environments, one is the same environment again; expected a new "
+            "one each time. If a function makes them, make the environment inside of it."
         )
-    makers = [lambda: first, *[env] * (num_envs - 1)]
-    vector_env = SyncVectorEnv(makers)  # type: ignore[arg-type]
-    if len({id(sub_env.unwrapped) for sub_env in vector_env.envs}) < num_envs:
+    return SyncVectorEnv([lambda e=env: e for env in envs])  # type: ignore[misc]
+
+
+def _make_one(env: Any) -> Any:
+    """Make one sub-environment of an item of a list."""
+    if isinstance(env, str | EnvSpec):
+        with _explained(env):
+            return gym.make(env)
+    return env if isinstance(env, gym.Env | VectorEnv) else _call(env)
+
+
+def _call(function: Any) -> Any:
+    """Call a function that makes an environment, and check what it returns."""
+    if not callable(function):
+        _refuse(function)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
         raise EnvError(
-            f"the function was called {num_envs} times and returned the same environment again; "
-            "expected a new one each time. Make the environment inside of the function."
-        )
-    return vector_env
+            f"the function that makes the environment can't be called without arguments: {error}; "
+            "expected one that needs none. Wrap it: `lambda: make(...)`."
+        ) from error
+    except ValueError:  # it does not tell its arguments
+        pass
+    env = function()
+    if not isinstance(env, gym.Env | VectorEnv):
+        _refuse(env, "the function returned", "a gymnasium.Env or VectorEnv")
+    return env
+
+
+def _refuse(thing: Any, got: str = "got", expected: str = EXPECTED) -> NoReturn:
+    name = type(thing).__name__
+    if _has_steps(thing) and not isinstance(thing, VectorEnv):
+        name += ", which can `reset` and `step` but is no gymnasium.Env (derive its class from it)"
+    raise EnvError(f"{got} {name}; expected {expected}.")
 
 
 def _make_vec(name: str | EnvSpec, num_envs: int) -> VectorEnv:
-    try:
+    with _explained(name):
         return gym.make_vec(name, num_envs=num_envs)
+
+
+@contextmanager
+def _explained(name: str | EnvSpec) -> Iterator[None]:
+    """Say what to do where Gymnasium can't make an environment."""
+    try:
+        yield
     except (gym.error.Error, ImportError) as error:
         raise EnvError(
             f"no environment could be made from {name!r}: {error} "
@@ -119,6 +184,8 @@ def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
         spec = gym.spec(env) if isinstance(env, str) and env in gym.registry else None
         native = spec is not None and spec.vector_entry_point is not None
         return make_vector_env(env, min(max_envs, MAX_NATIVE_ENVS if native else MAX_COPIES))
+    if isinstance(env, list | tuple):
+        return _stack([_copy(e) if isinstance(e, gym.Env) else _make_one(e) for e in env])
     if isinstance(env, VectorEnv):
         return make_vector_env(_copy(env), 1)
     if isinstance(env, gym.Env):

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from counting_env import CountingEnv, both_modes, counting, zeros
+from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightning_rl.envs.vectorize import is_env, make_separate_env, make_vector_env
@@ -46,6 +47,53 @@ def test_single_environment_is_used_as_it_is_and_once() -> None:
     assert vector_env.envs[0] is env
 
 
+@pytest.mark.parametrize(
+    "one",
+    ["CartPole-v1", gym.spec("CartPole-v1"), cartpole, CartPoleEnv, cartpole()],
+    ids=["name", "spec", "function", "class", "environment"],
+)
+def test_each_of_a_list_is_one_sub_environment(one: Any) -> None:
+    given = [one, cartpole, cartpole]
+    assert is_env(given)
+    assert is_env(tuple(given))
+    for vector_env in (make_vector_env(given, num_envs=8), make_separate_env(given, max_envs=1)):
+        assert isinstance(vector_env, SyncVectorEnv)
+        assert vector_env.num_envs == 3
+        assert all(env.unwrapped.spec is None or env.spec.id == "CartPole-v1"
+                   for env in vector_env.envs)  # fmt: skip
+
+
+class LookAlike:
+    """Such as an environment of the old package gym, or of PettingZoo."""
+
+    def reset(self) -> None: ...
+
+    def step(self, action: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (LookAlike(), r"got LookAlike, which can `reset` and `step` but is no gymnasium\.Env"),
+        (LookAlike, "the function returned LookAlike, which can"),
+        ([cartpole, LookAlike()], "got LookAlike, which can"),
+        (lambda rank, seed: cartpole(), "without arguments: missing a required argument: 'rank'"),
+        ([cartpole, 3], "got int; expected a name such as"),
+        ([cartpole, [cartpole]], "got list; expected"),
+        (
+            [cartpole, counting([[1]], AutoresetMode.NEXT_STEP)],
+            "a sub-environment is SyncVectorEnv.*expected a gymnasium",
+        ),
+        ([cartpole, lambda: CountingEnv([1])], "different spaces"),
+    ],
+)
+def test_what_was_meant_as_an_environment_is_refused_as_one(env: Any, message: str) -> None:
+    assert is_env(env)
+    for make in (lambda: make_vector_env(env, 2), lambda: make_separate_env(env, 2)):
+        with pytest.raises(EnvError, match=message):
+            make()
+
+
 @both_modes
 def test_vector_environment_is_used_as_it_is(mode: AutoresetMode) -> None:
     env = counting([[1], [2]], mode)
@@ -65,10 +113,12 @@ def test_number_of_environments_below_one_is_refused(number: int) -> None:
         ("CartPole-v99", "version `v99`"),
         ("no_such_module:Env-v0", "No module named 'no_such_module'"),
         ("", "Malformed environment ID"),
-        (3, "got int, which is not an environment"),
-        (None, "got NoneType, which is not an environment"),
+        (3, "got int; expected a name such as"),
+        (None, "got NoneType; expected a name such as"),
+        ({"a": 1}, "got dict; expected a name such as"),
         (lambda: 3, "the function returned int"),
-        (lambda env=CountingEnv([1]): env, "returned the same environment again"),
+        ([cartpole()] * 2, "one is the same environment again"),
+        (lambda env=CountingEnv([1]): env, "one is the same environment again"),
     ],
 )
 def test_what_is_no_environment_is_named(env: Any, message: str) -> None:
@@ -81,7 +131,7 @@ def test_disabled_autoreset_is_refused_with_what_to_do() -> None:
         make_vector_env(counting([[1]], AutoresetMode.DISABLED), 1)
 
 
-@pytest.mark.parametrize("candidate", [None, 3, [1], ([cartpole()],), {"a": 1}])
+@pytest.mark.parametrize("candidate", [None, 3, [1], [], ([1], [2]), {"a": 1}, zip()])
 def test_data_is_not_taken_for_an_environment(candidate: object) -> None:
     assert not is_env(candidate)
 
