@@ -56,10 +56,10 @@ class EnvDataLoader:
         budget = given_count("max_env_steps", max_env_steps)
         iterations = given_count("iterations_per_epoch", iterations_per_epoch)
         seed = seed_number(seed)
-        self.agent = agent
+        self.agent, self.source = agent, env
         self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
         agent.bind_env(self.env, seed)
-        agent.max_env_steps = budget
+        self.max_env_steps = agent.max_env_steps = budget
         self.iterations = iterations or math.ceil(EPOCH_ROWS / agent.rollout_steps)
 
     def __len__(self) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
@@ -16,6 +17,7 @@ from lightning_rl.callbacks.controls import Controls
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+from lightning_rl.datamodule import early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
 from lightning_rl.errors import StateError
 from lightning_rl.evaluation import EvaluationDataLoader
@@ -25,6 +27,7 @@ from lightning_rl.notices import OneLineSummary, quiet_lightning
 from lightning_rl.settings import count, given_count, seed_number, truth
 
 DEFAULT_MAX_ENV_STEPS = 65_536
+DEFAULT_MAX_EPOCHS = 1000  # on plain DataLoaders: Lightning's
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
 EVALUATION_SEED_OFFSET = 1_000_000  # evaluation never sees an environment seeded for training
 
@@ -130,14 +133,19 @@ class AgentTrainer(Trainer):
                     model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
                 )
             return
+        if isinstance(train_dataloaders, LightningDataModule):  # Lightning takes it there, too
+            train_dataloaders, datamodule = None, train_dataloaders
         if train_dataloaders is None and datamodule is None:
             raise StateError(
                 'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
             )
         self._use_own_callbacks()
         evaluates = val_dataloaders is not None or self.evaluate_every_env_steps is not None
+        evaluates = evaluates or has_validation_data(datamodule)
         callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
         check_callbacks(callbacks, evaluates, self._is_limited)
+        # Without a limit the budget of env steps ends the run, not an epoch.
+        unlimited = {} if self._is_limited else {"max_epochs": -1}
         with (
             quiet_lightning(repeated=self._has_fitted),
             waiting_for_episodes(callbacks),
@@ -145,41 +153,55 @@ class AgentTrainer(Trainer):
             torch_threads(self.torch_threads),
             graceful_interrupt(self),
             live_in_notebook(self, self.live),
+            temporarily(self.fit_loop, **unlimited),
         ):
-            self._has_fitted, self._fit_env = True, train_dataloaders
-            loader = self._training_loader(model, train_dataloaders)
-            evaluation = loader  # not looked at, but Lightning would warn if there were none
-            if evaluates:
-                data = train_dataloaders if val_dataloaders is None else val_dataloaders
-                evaluation = self._evaluation_loader(model, data) if is_env(data) else data
-            with temporarily(self.fit_loop, **self._loop_defaults(loader)):
-                super().fit(
-                    model, loader, evaluation, datamodule, ckpt_path,
-                    True if weights_only is None else weights_only,
-                )  # fmt: skip
+            self._has_fitted = True
+            options = (ckpt_path, True if weights_only is None else weights_only)
+            make_loaders = partial(self._loaders, model, evaluates)
+            if datamodule is None:
+                loaders = make_loaders(train_dataloaders, val_dataloaders)
+                super().fit(model, *loaders, None, *options)
+            else:
+                with early_loaders(datamodule, make_loaders):
+                    super().fit(model, None, None, datamodule, *options)
+
+    def _loaders(
+        self, agent: LightningAgentModule, evaluates: bool, data: Any, validation: Any
+    ) -> tuple[Any, Any]:
+        """Make the loaders of training and of evaluation, which is in the same env by default."""
+        loader = self._training_loader(agent, data)
+        if not evaluates:
+            return loader, loader  # not looked at, but Lightning would warn if there were none
+        source = env_of(loader if validation is None else validation)
+        if is_env(source):
+            return loader, self._evaluation_loader(agent, source)
+        if validation is None:
+            raise StateError(
+                "evaluate_every_env_steps was given, but no environment to evaluate in; expected "
+                "fit(agent, env), or fit(agent, data, env)."
+            )
+        return loader, validation
 
     def _training_loader(self, agent: LightningAgentModule, data: Any) -> Any:
         """Make an environment a loader of iterations; give other data as they are."""
-        if isinstance(data, EnvDataLoader):
-            agent.max_env_steps = self._budget(agent.max_env_steps)
-            return data
-        if not is_env(data):
+        self._fit_env = env_of(data)
+        if is_env(data):
+            every = self.evaluate_every_env_steps
+            iterations = math.ceil(every / agent.rollout_steps) if every else None
+            seed = self._draw_seed()
+            data = EnvDataLoader(agent, data, self.num_envs, seed, None, iterations)
+        if not isinstance(data, EnvDataLoader):
             agent.max_env_steps = None
+            if not self._is_limited:
+                self.fit_loop.max_epochs = DEFAULT_MAX_EPOCHS
             return data
-        every = self.evaluate_every_env_steps
-        iterations = math.ceil(every / agent.rollout_steps) if every else None
-        seed, budget = self._draw_seed(), self._budget(None)
-        return EnvDataLoader(agent, data, self.num_envs, seed, budget, iterations)
+        agent.max_env_steps = self._budget(data.max_env_steps)
+        return data
 
     def _budget(self, of_loader: int | None) -> int | None:
         """Say at how many env steps to stop: the trainer's word counts before the loader's."""
         budget = of_loader if self.max_env_steps is None else self.max_env_steps
         return DEFAULT_MAX_ENV_STEPS if budget is None and not self._is_limited else budget
-
-    def _loop_defaults(self, loader: Any) -> dict[str, int]:
-        """Let there be no end of epochs, where a budget of env steps ends the run."""
-        has_end = self._is_limited or not isinstance(loader, EnvDataLoader)
-        return {} if has_end else {"max_epochs": -1}
 
     def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
@@ -275,7 +297,8 @@ class AgentTrainer(Trainer):
         """Make an agent's environment a loader of greedy episodes; give other data as they are."""
         agent = self.lightning_module if model is None else model
         if data is None and options.get("datamodule") is None and agent is self.lightning_module:
-            data = getattr(self._fit_env, "env", None) or self._fit_env
+            data = self._fit_env
+        data = env_of(data)
         if not isinstance(agent, LightningAgentModule) or not is_env(data):
             return data
         if agent.observation_space is None and not ckpt_path:
@@ -286,6 +309,11 @@ class AgentTrainer(Trainer):
         if ckpt_path:
             options.setdefault("weights_only", True)
         return self._evaluation_loader(agent, data)
+
+
+def env_of(data: Any) -> Any:
+    """Give the environment that an `EnvDataLoader` was made of, and all else as it is."""
+    return data.source if isinstance(data, EnvDataLoader) else data
 
 
 @contextmanager

@@ -26,7 +26,7 @@ ROWS = (
     ("stats",),
     ("agent",),
     ("loader", "evaluation", "agents"),
-    ("notebook", "notices", "trajectories"),
+    ("datamodule", "notebook", "notices", "trajectories"),
     ("callbacks",),
     ("trainer",),
     ("worlds", "testing"),
