@@ -10,28 +10,51 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_rl.errors import StateError
 from lightning_rl.loader import EnvDataLoader
 
+Loaders = tuple[Any, Any, LightningDataModule | None]  # of training, of evaluation, or of both
 
-def has_validation_data(datamodule: LightningDataModule | None) -> bool:
-    """Tell whether a datamodule says what to validate on."""
-    return datamodule is not None and is_overridden("val_dataloader", datamodule)
+
+def has_validation_data(*data: Any) -> bool:
+    """Tell whether one of them is a datamodule that says what to validate on."""
+    modules = (part for part in data if isinstance(part, LightningDataModule))
+    return any(is_overridden("val_dataloader", module) for module in modules)
 
 
 @contextmanager
 def early_loaders(
-    datamodule: LightningDataModule, make: Callable[[Any, Any], tuple[Any, Any]]
-) -> Iterator[None]:
-    """Let a datamodule make its loaders as soon as it is set up.
+    make: Callable[[Any, Any], tuple[Any, Any]], data: Any, validation: Any, datamodule: Any
+) -> Iterator[Loaders]:
+    """Make the loaders that Lightning's `fit` takes; a datamodule's as soon as it is set up.
 
-    Lightning asks for them only after it has made the optimizers, but an agent's network takes its
-    sizes from the environment.
+    Lightning asks a datamodule for them only after it has made the optimizers, but an agent's
+    network takes its sizes from the environment.
 
     Args:
+        make: makes two loaders of training data, such as an environment, and of validation data.
+        data: the former, or a datamodule.
+        validation: the latter, or None.
         datamodule: its `train_dataloader` and `val_dataloader` may return environments.
-        make: makes the two loaders of what they return, of None where there is no validation.
+
+    Raises:
+        StateError: if there are no data at all.
     """
-    module: Any = datamodule
+    if isinstance(data, LightningDataModule):  # Lightning takes it there, too
+        data, datamodule = None, data
+    if datamodule is not None:
+        with _loaders_at_setup(datamodule, make):
+            yield None, None, datamodule
+    elif data is not None:
+        yield *make(data, validation), None
+    else:
+        raise StateError(
+            'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
+        )
+
+
+@contextmanager
+def _loaders_at_setup(module: Any, make: Callable[[Any, Any], tuple[Any, Any]]) -> Iterator[None]:
     setup, train, validation = module.setup, module.train_dataloader, module.val_dataloader
     validates = has_validation_data(module)
     loaders: list[Any] = []

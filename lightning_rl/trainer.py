@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 
 from lightning_rl.agent import LightningAgentModule
@@ -133,19 +133,14 @@ class AgentTrainer(Trainer):
                     model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
                 )
             return
-        if isinstance(train_dataloaders, LightningDataModule):  # Lightning takes it there, too
-            train_dataloaders, datamodule = None, train_dataloaders
-        if train_dataloaders is None and datamodule is None:
-            raise StateError(
-                'fit(agent) got no environment; expected fit(agent, env), such as "CartPole-v1".'
-            )
         self._use_own_callbacks()
         evaluates = val_dataloaders is not None or self.evaluate_every_env_steps is not None
-        evaluates = evaluates or has_validation_data(datamodule)
+        evaluates = evaluates or has_validation_data(train_dataloaders, datamodule)
         callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
         check_callbacks(callbacks, evaluates, self._is_limited)
         # Without a limit the budget of env steps ends the run, not an epoch.
         unlimited = {} if self._is_limited else {"max_epochs": -1}
+        make_loaders = partial(self._loaders, model, evaluates)
         with (
             quiet_lightning(repeated=self._has_fitted),
             waiting_for_episodes(callbacks),
@@ -154,16 +149,10 @@ class AgentTrainer(Trainer):
             graceful_interrupt(self),
             live_in_notebook(self, self.live),
             temporarily(self.fit_loop, **unlimited),
+            early_loaders(make_loaders, train_dataloaders, val_dataloaders, datamodule) as data,
         ):
             self._has_fitted = True
-            options = (ckpt_path, True if weights_only is None else weights_only)
-            make_loaders = partial(self._loaders, model, evaluates)
-            if datamodule is None:
-                loaders = make_loaders(train_dataloaders, val_dataloaders)
-                super().fit(model, *loaders, None, *options)
-            else:
-                with early_loaders(datamodule, make_loaders):
-                    super().fit(model, None, None, datamodule, *options)
+            super().fit(model, *data, ckpt_path, True if weights_only is None else weights_only)
 
     def _loaders(
         self, agent: LightningAgentModule, evaluates: bool, data: Any, validation: Any
@@ -188,8 +177,7 @@ class AgentTrainer(Trainer):
         if is_env(data):
             every = self.evaluate_every_env_steps
             iterations = math.ceil(every / agent.rollout_steps) if every else None
-            seed = self._draw_seed()
-            data = EnvDataLoader(agent, data, self.num_envs, seed, None, iterations)
+            data = EnvDataLoader(agent, data, self.num_envs, self._draw_seed(), None, iterations)
         if not isinstance(data, EnvDataLoader):
             agent.max_env_steps = None
             if not self._is_limited:
