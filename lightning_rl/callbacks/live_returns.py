@@ -2,69 +2,56 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, Trainer
-from PIL import Image
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import ConfigError, check_counts
-from lightning_rl.notebook.curves import clear, draw_returns, outline
-from lightning_rl.notebook.figures import PALETTE, NotebookFigure, png
+from lightning_rl.notebook.curves import Point
 from lightning_rl.notebook.kernel import in_notebook, kernel_shell
+from lightning_rl.notebook.live_picture import LivePicture, size_in_pixels
 from lightning_rl.stats.history import EpisodeHistory
 
-DRAWING_SHARE = 0.03  # of the wall time; sending the frames takes some more, 5 % in all
-SHORTEST_PAUSE = 0.25  # seconds between two frames: faster is not seen
-WIDTH, RETURNS_HEIGHT, PANELS_HEIGHT, DPI = 700, 350, 160, 100  # pixels, and those of an inch
-FIRST_COST = 0.03  # seconds of a frame, before one was measured
+DRAWING_SHARE = 0.04  # of the wall time
+FIRST_FRAMES = 0.08  # seconds of drawing that a run may begin with: the first one loads fonts
+PAUSE = 0.2  # seconds between two frames, of which an iteration takes some more
 LOGGED_LATER = ("val_", "episode_")  # from the first evaluation, the first episode's end
 ALTERNATIVE = "Episode returns against env steps"  # where there are no pictures
 
-Point = tuple[float, float]  # env step, value
-
 
 class DrawingBudget:
-    """Says when to draw, so that all frames cost at most 5 % of a run's wall time.
+    """Says when to draw: about five times a second, unless that took over 4 % of the time.
 
-    A frame is affordable if it and the last one, which is always drawn, fit into 3 % of the time
-    that the run will take by its progress so far, should they cost what the last two did.
+    Sending the frames takes some more, 5 % in all. The first and the last picture are always drawn.
 
     Example:
         >>> budget = DrawingBudget()
-        >>> budget.is_due(progress=0.5)  # the run has only just begun
+        >>> budget.is_due()  # the run has only just begun
         False
     """
 
     def __init__(self) -> None:
         self.spent = 0.0  # seconds of drawing
-        self._costs = (FIRST_COST, FIRST_COST)  # of the last two frames
-        self._start = self._last_end = time.perf_counter()
+        self._start = self._last = time.perf_counter()  # of the run, and of the last frame
 
-    def is_due(self, progress: float) -> bool:
-        """Tell whether a frame can be afforded now, at this part of the run (0 to 1)."""
+    def is_due(self) -> bool:
+        """Tell whether a frame can be afforded now."""
         now = time.perf_counter()
-        cost = min(self._costs)  # the first frame loads fonts, any may be held up
-        if now - self._last_end < max(SHORTEST_PAUSE, cost / DRAWING_SHARE):
-            return False
-        training = (now - self._start - self.spent) / (progress or 1.0)
-        whole_run = training + self.spent
-        return self.spent + sum(self._costs) <= DRAWING_SHARE * whole_run
+        allowed = DRAWING_SHARE * (now - self._start) + FIRST_FRAMES
+        return now - self._last >= PAUSE and self.spent <= allowed
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """Count the time of one frame."""
-        start = time.perf_counter()
+        self._last = time.perf_counter()
         yield
-        self._last_end = time.perf_counter()
-        cost = self._last_end - start
-        self.spent += cost
-        self._costs = (self._costs[1], cost)
+        self.spent += time.perf_counter() - self._last
 
 
 @dataclass
@@ -125,14 +112,15 @@ class LiveReturns(Callback):
         self.runs: list[LiveRun] = []
         self.budget = DrawingBudget()
         self._running: LiveRun | None = None
-        self._figure: NotebookFigure | None = None
+        self._env_steps = 0.0  # where the budget ends
+        self._picture: LivePicture | None = None
         self._handle: Any = None  # of the picture in the notebook
         self._cell: Any = None  # where it is shown
 
     # ---- Lightning's hooks -------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Show an empty picture of full size, so that nothing below moves afterwards."""
+        """Show the axes at once, so that nothing below moves afterwards."""
         has_env = isinstance(pl_module, LightningAgentModule) and pl_module.runner is not None
         is_seen = in_notebook() or self.path is not None
         if not (has_env and is_seen and trainer.is_global_zero):
@@ -140,10 +128,11 @@ class LiveReturns(Callback):
         if self.target is None:
             self.target = reward_threshold(pl_module.runner.env)
         self._running = self._run_of(pl_module)
+        self._env_steps = max(self._env_steps, expected_env_steps(pl_module))
         self.budget = DrawingBudget()
         if in_notebook() and self._cell != (cell := _cell_id()):  # it has no picture yet
             self._cell, self._handle = cell, None
-            self._show(png(Image.new("L", _pixels(len(self.panels)), "white")))
+            self.draw(is_last=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Note the panels' scalars, and draw if it is time."""
@@ -151,8 +140,8 @@ class LiveReturns(Callback):
             return
         if self.panels:  # asking for the metrics takes time
             self._note_scalars(self._running, trainer.callback_metrics)
-        if self.budget.is_due(pl_module.progress):
-            self.draw()
+        if self.budget.is_due():
+            self.draw(is_last=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Note an evaluation."""
@@ -204,49 +193,40 @@ class LiveReturns(Callback):
         single = len(self.runs) == 1  # it needs no name
         for number, run in enumerate(self.runs, start=1):
             name = f"{run.label}, run {number}" if run is self._running else run.label
-            if len(run.episodes):
-                groups.setdefault("" if single else name, []).append(run.episodes)
+            groups.setdefault("" if single else name, []).append(run.episodes)
         return groups
 
-    def draw(self) -> None:
-        """Draw a frame, show it and write it, on the drawing budget."""
+    def draw(self, is_last: bool = True) -> None:
+        """Draw a frame, show it and write it, on the drawing budget.
+
+        Args:
+            is_last: draw it with all care, as the picture that stays.
+        """
         with self.budget.drawing():
-            if self._figure is None:
-                self._figure = _make_figure(len(self.panels))
-            self._draw_axes(self._figure)
-            if in_notebook():
-                self._show(self._figure._repr_png_())
+            if self._picture is None:
+                self._picture = LivePicture(self.panels, self.smooth, self.target)
+            picture = self._picture
+            evaluations = [point for run in self.runs for point in run.evaluations]
+            scalars = [run.scalars for run in self.runs]
+            picture.draw(self._groups(), evaluations, scalars, self._env_steps)
+            if in_notebook() and (is_last or self._handle is None):
+                self._show("image/png", picture.png(quick=not is_last))
+            elif in_notebook():
+                self._show("image/jpeg", picture.jpeg())
             if self.path is not None:
-                self._figure.savefig(self.path)
+                picture.figure.savefig(self.path)
 
-    def _draw_axes(self, figure: NotebookFigure) -> None:
-        returns, *panels = figure.axes
-        evaluations = [point for run in self.runs for point in run.evaluations]
-        draw_returns(returns, self._groups(), self.smooth, self.target, evaluations)
-        noted = [points[-1][0] for run in self.runs for points in run.scalars.values()]
-        left, right = returns.get_xlim()  # of the episodes, and there may be none yet
-        limits = min(left, 0.0), max(right, *noted, 0.0)
-        returns.set_xlim(limits, auto=None)
-        for axes, name in zip(panels, self.panels, strict=True):
-            clear(axes)
-            axes.set_title(name, fontsize="small")
-            axes.set_xlim(limits)
-            for index, run in enumerate(self.runs):
-                points = np.array(run.scalars.get(name, []), dtype=np.float64).reshape(-1, 2)
-                color = PALETTE[index % len(PALETTE)]
-                axes.plot(*outline(*points.T), ".-", color=color, linewidth=1, markersize=2)
+    def _show(self, kind: str, picture: bytes) -> None:
+        """Show a picture in this cell's output, or exchange the one that is there.
 
-    def _show(self, picture: bytes) -> None:
-        """Show a PNG in this cell's output, or exchange the one that is there.
-
-        All pictures of a cell have the same types and size: a notebook's checker compares the
-        first with the last, and what is below does not move.
+        A cell's first and last are PNGs of one size: a notebook's checker compares them, and what
+        is below does not move.
         """
         from IPython.display import display
 
-        bundle = {"image/png": picture, "text/plain": ALTERNATIVE}
-        width, height = _pixels(len(self.panels))
-        options: dict[str, Any] = {"metadata": {"image/png": {"width": width, "height": height}}}
+        bundle = {kind: picture, "text/plain": ALTERNATIVE}
+        width, height = size_in_pixels(len(self.panels))
+        options: dict[str, Any] = {"metadata": {kind: {"width": width, "height": height}}}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True, **options)  # type: ignore[no-untyped-call]
         else:
@@ -258,26 +238,12 @@ def _cell_id() -> str:
     return str(kernel_shell().get_parent()["header"]["msg_id"])
 
 
-def _pixels(num_panels: int) -> tuple[int, int]:
-    """Give the width and height of the picture."""
-    return WIDTH, RETURNS_HEIGHT + (PANELS_HEIGHT if num_panels else 0)
-
-
-def _make_figure(num_panels: int) -> NotebookFigure:
-    """Make a figure of fixed size, without pyplot, whose layout costs nothing per frame."""
-    width, height = _pixels(num_panels)
-    figure = NotebookFigure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    unit = RETURNS_HEIGHT / height
-    bottom = 1 - unit
-    figure.add_axes((0.12, bottom + 0.13 * unit, 0.85, 0.81 * unit))
-    share = 0.97 / max(num_panels, 1)  # of the width
-    for index in range(num_panels):
-        left = 0.075 + index * share
-        axes = figure.add_axes((left, 0.08 * bottom, share - 0.07, 0.7 * bottom))
-        axes.tick_params(labelsize="x-small", labelbottom=False)  # the env steps are those above
-        axes.locator_params(nbins=4)  # texts are most of what a frame costs
-        axes.grid(visible=True, alpha=0.3)
-    return figure
+def expected_env_steps(agent: LightningAgentModule) -> float:
+    """Give the env steps at which this run will end, as far as that is known; else 0."""
+    if agent.max_env_steps is not None:
+        return agent.env_steps_at_fit_start + agent.max_env_steps
+    batches = agent.trainer.estimated_stepping_batches
+    return agent.env_steps + (batches * agent.rollout_steps if math.isfinite(batches) else 0.0)
 
 
 def reward_threshold(env: Any) -> float | None:

@@ -4,7 +4,7 @@ What Lightning calls while it trains is in `callbacks/`.
 """
 
 from lightning_rl.notebook.background import BackgroundFit, fit_in_background
-from lightning_rl.notebook.curves import draw_returns, plot_returns
+from lightning_rl.notebook.curves import plot_returns
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure
 from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
 from lightning_rl.notebook.player import EpisodePlayer
@@ -16,7 +16,6 @@ __all__ = [
     "EpisodePlayer",
     "EpisodeRecord",
     "NotebookFigure",
-    "draw_returns",
     "fit_in_background",
     "graceful_interrupt",
     "in_notebook",

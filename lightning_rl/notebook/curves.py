@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -17,7 +18,9 @@ from lightning_rl.stats.history import EpisodeHistory
 
 CURVE_POINTS = 400
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
+TARGET = "target"  # the line's id in a figure
 Run = LightningAgentModule | EpisodeHistory
+Point = tuple[float, float]  # env step, value
 Array = NDArray[np.float64]
 
 
@@ -60,7 +63,9 @@ def plot_returns(
         for name, group in named.items()
     }
     figure = NotebookFigure(figsize=(7, 4), layout="constrained")
-    draw_returns(figure.add_subplot(), histories, smooth, target)
+    axes = figure.add_subplot()
+    draw_curves(axes, histories, smooth)
+    draw_labels(axes, target)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -73,46 +78,51 @@ def _history(run: Run) -> EpisodeHistory:
     return history
 
 
-def draw_returns(
+def draw_curves(
     axes: Any,
     runs: Mapping[str, Sequence[EpisodeHistory]],
     smooth: int = 20,
-    target: float | None = None,
-    evaluations: Sequence[tuple[float, float]] = (),
-) -> None:
-    """Draw the returns of named groups of runs into axes, in place of what was there.
+    evaluations: Sequence[Point] = (),
+) -> list[Artist]:
+    """Draw the returns of named groups of runs into axes.
 
     Args:
         axes: of matplotlib.
         runs: from the names to the runs (seeds) of each, as `plot_returns` draws them.
         smooth: episodes averaged for each point of a curve.
-        target: a return to mark with a line.
         evaluations: (env step, mean return) of each evaluation, drawn as diamonds.
+
+    Returns:
+        What was drawn.
     """
-    clear(axes)
+    drawn: list[Artist] = []
     for index, (name, histories) in enumerate(runs.items()):
         color = PALETTE[index % len(PALETTE)]
-        if len(histories) == 1:
-            _draw_run(axes, histories[0], smooth, color, name)
+        begun = [history for history in histories if len(history)]
+        if len(begun) > 1:
+            drawn += _draw_seeds(axes, begun, smooth, color, name)
         else:
-            _draw_seeds(axes, histories, smooth, color, name)
+            drawn += _draw_run(axes, [*begun, *histories][0], smooth, color, name)
     if evaluations:
         steps, means = zip(*evaluations, strict=True)
-        axes.plot(steps, means, "D", color=rcParams["text.color"], ms=4, label="evaluation")
+        color = rcParams["text.color"]
+        drawn += axes.plot(steps, means, "D", color=color, ms=4, label="evaluation")
+    return drawn
+
+
+def draw_labels(axes: Any, target: float | None = None) -> None:
+    """Draw what says how to read the curves: the axes' names, a grid, a target, a legend."""
+    for line in [line for line in axes.lines if line.get_gid() == TARGET]:
+        line.remove()
     if target is not None:
-        axes.axhline(target, color="grey", linestyle="--", linewidth=1, label=f"target {target:g}")
-        axes.autoscale_view()  # a line within the old limits would be left without a margin
+        style = {"color": "grey", "linestyle": "--", "linewidth": 1, "gid": TARGET}
+        axes.axhline(target, label=f"target {target:g}", **style)
+        axes.autoscale_view()  # a line within the limits would be left without a margin
     axes.set(xlabel="env steps", ylabel="episode return")
     axes.grid(visible=True, alpha=0.3)
-    if any(runs) or target is not None or evaluations:
-        axes.legend(loc="upper left")  # where a rising curve leaves room; "best" is slow
-
-
-def clear(axes: Any) -> None:
-    """Take everything drawn out of axes; labels, ticks and grid, which are slow to make, stay."""
-    for artist in [*axes.lines, *axes.collections]:
-        artist.remove()
-    axes.relim()
+    if axes.get_legend_handles_labels()[1]:
+        place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
+        axes.legend(ncols=4, frameon=False, **place)  # above, where no curve goes
 
 
 def rolling(values: Array, window: int, at: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
@@ -166,20 +176,23 @@ def thinned(length: int, points: int = PIXEL_COLUMNS) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, length - 1, min(length, points)).astype(np.int64))
 
 
-def _draw_run(axes: Any, history: EpisodeHistory, smooth: int, color: str, name: str) -> None:
+def _draw_run(
+    axes: Any, history: EpisodeHistory, smooth: int, color: str, name: str
+) -> list[Artist]:
+    label = name or f"mean of {smooth} episodes"
+    if not len(history):  # it has its place in the legend
+        return list(axes.plot([], color=color, label=label))
     steps, returns = history["env_step"], history["episode_return"]
-    axes.plot(*outline(steps, returns), ".", color=color, alpha=0.25, markersize=3)
+    points = axes.plot(*outline(steps, returns), ".", color=color, alpha=0.25, markersize=3)
     kept = thinned(len(steps))
     means, deviations = rolling(returns, smooth, kept)
-    low = (means - deviations).clip(returns.min())
-    high = (means + deviations).clip(max=returns.max())
-    axes.fill_between(steps[kept], low, high, color=color, alpha=0.15, lw=0)
-    axes.plot(steps[kept], means, color=color, label=name or f"mean of {smooth} episodes")
+    band = _draw_band(axes, steps[kept], means, deviations, returns, color)
+    return [band, *points, *axes.plot(steps[kept], means, color=color, label=label)]
 
 
 def _draw_seeds(
     axes: Any, histories: Sequence[EpisodeHistory], smooth: int, color: str, name: str
-) -> None:
+) -> list[Artist]:
     last = min(history["env_step"][-1] for history in histories)
     steps = np.linspace(0, last, CURVE_POINTS)
     curves = np.stack(
@@ -188,6 +201,17 @@ def _draw_seeds(
             for h in histories
         ]
     )
-    mean, deviation = curves.mean(0), curves.std(0)
-    axes.fill_between(steps, mean - deviation, mean + deviation, color=color, alpha=0.2, lw=0)
-    axes.plot(steps, mean, color=color, label=f"{name or 'mean'} of {len(histories)} runs")
+    mean = curves.mean(0)
+    band = _draw_band(axes, steps, mean, curves.std(0), curves, color)
+    label = f"{name or 'mean'} ({len(histories)} runs)"
+    return [band, *axes.plot(steps, mean, color=color, label=label)]
+
+
+def _draw_band(
+    axes: Any, steps: Array, means: Array, deviations: Array, values: Array, color: str
+) -> Artist:
+    """Draw one standard deviation to each side, but not beyond what has been."""
+    low = (means - deviations).clip(values.min())
+    high = (means + deviations).clip(max=values.max())
+    band: Artist = axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
+    return band

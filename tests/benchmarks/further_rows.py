@@ -7,6 +7,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import live
@@ -116,7 +117,7 @@ def live_rows(repeats: int) -> list[Row]:
     """Measure what the live plot costs, in a real kernel."""
     kernel = live.Kernel()
     try:
-        runs = [live.run_row(kernel, length, repeats) for length in (10.0, 60.0)]
-        return [*runs, live.frame_row(kernel, 30)]
+        runs = [live.run_rows(kernel, length, [], repeats) for length in (3.0, 10.0, 60.0)]
+        return [*chain.from_iterable(runs), live.frame_row(kernel, 30)]
     finally:
         kernel.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
-from lightning_rl.notebook.curves import draw_returns, outline, rolling, thinned
+from lightning_rl.notebook.curves import draw_curves, draw_labels, outline, rolling, thinned
 
 
 def history(returns: list[float]) -> EpisodeHistory:
@@ -114,26 +116,50 @@ def test_fifty_thousand_episodes_are_drawn_as_a_pictures_width_of_points() -> No
     assert curve.get_ydata()[-1] == means[-1]
 
 
-def test_drawing_again_leaves_nothing_of_the_last_frame() -> None:
+def test_labels_drawn_again_leave_nothing_of_the_last_ones() -> None:
     axes = Figure().add_subplot()
-    draw_returns(axes, {"": [history([100.0, 200.0])]}, target=475.0)
-    draw_returns(axes, {"": [history([1.0, 2.0, 3.0])]})
-    points, _ = axes.get_lines()
-    assert points.get_ydata().tolist() == [1.0, 2.0, 3.0]
-    assert len(axes.collections) == 1
-    assert axes.get_ylim()[1] < 10
+    draw_labels(axes, target=475.0)
+    draw_labels(axes, target=500.0)
+    (line,) = axes.get_lines()
+    assert line.get_label() == "target 500"
 
 
-def test_the_target_keeps_its_distance_from_the_edge_in_every_frame() -> None:
-    axes = Figure().add_subplot()
-    for best in (460.0, 461.0):
-        draw_returns(axes, {"": [history([1.0, best])]}, target=475.0)
-        assert axes.get_ylim()[1] > 475.0 + 0.04 * 475.0
+def test_the_target_keeps_its_distance_from_the_edge() -> None:
+    axes = plot_returns(history([1.0, 461.0]), target=475.0).axes[0]
+    assert axes.get_ylim()[1] > 475.0 + 0.04 * 475.0
+
+
+def test_bands_stay_within_what_has_been() -> None:
+    runs = [history([500.0, 0.0, 500.0, 500.0]), history([500.0] * 4)]
+    for episodes in (runs, runs[0]):
+        (band,) = plot_returns(episodes, smooth=2).axes[0].collections
+        (path,) = band.get_paths()
+        assert path.vertices[:, 1].min() >= 0.0
+        assert path.vertices[:, 1].max() <= 500.0
+
+
+def test_a_legend_counts_the_runs() -> None:
+    axes = plot_returns({"PPO": [history([1.0, 2.0])] * 3, "one pass": history([1.0])}).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["PPO (3 runs)", "one pass"]
+
+
+def test_each_band_keeps_its_colour_in_the_saved_picture() -> None:
+    runs = {name: [history([low] * 9), history([low + 90.0] * 9)]
+            for name, low in (("a", 0.0), ("b", 100.0), ("c", 200.0))}  # fmt: skip
+    figure = plot_returns(runs)
+    picture = Image.open(io.BytesIO(figure._repr_png_())).convert("RGB")
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3].reshape(-1, 3)
+    kept = np.asarray(picture).reshape(-1, 3)
+    colors, counts = np.unique(drawn, axis=0, return_counts=True)
+    for color in colors[np.argsort(-counts)[:5]]:
+        at = (drawn == color).all(1)
+        assert np.abs(kept[at].astype(int) - color).max() <= 1
 
 
 def test_evaluations_are_diamonds() -> None:
     axes = Figure().add_subplot()
-    draw_returns(axes, {"": [history([1.0])]}, evaluations=[(10.0, 5.0), (20.0, 6.0)])
+    draw_curves(axes, {"": [history([1.0])]}, evaluations=[(10.0, 5.0), (20.0, 6.0)])
     (marks,) = [line for line in axes.get_lines() if line.get_label() == "evaluation"]
     assert marks.get_marker() == "D"
     assert marks.get_xydata().tolist() == [[10.0, 5.0], [20.0, 6.0]]
