@@ -35,6 +35,14 @@ class DatasetError(LightningRLError, RuntimeError):
     """A stored dataset is missing, damaged or of a newer version, or can't be written."""
 
 
+class CheckpointError(LightningRLError, RuntimeError):
+    """A checkpoint is missing, damaged or unsafe, or can't be written."""
+
+
+class LockedError(LightningRLError, RuntimeError):
+    """A folder is being written by someone else."""
+
+
 def check_counts(**counts: int) -> None:
     """Check that numbers of things are at least 1.
 

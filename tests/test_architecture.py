@@ -21,7 +21,7 @@ FOLDERS = sorted({path.parent for path in MODULES} - {ROOT})
 ROWS = (
     ("errors",),
     ("settings",),
-    ("functional", "envs", "networks", "checkpoints", "updates"),
+    ("functional", "envs", "locks", "networks", "checkpoints", "updates"),
     ("buffers",),
     ("stats",),
     ("agent",),
