@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from gymnasium import Space, spaces
@@ -27,6 +28,7 @@ class QNetwork(nn.Module):
         activation: the layer between the linear ones.
         layer_norm: normalise what each hidden layer's activation gets. It keeps TD learning from
             diverging (Gallici et al. 2024, https://arxiv.org/abs/2407.04811).
+        channels: axis of images' channels, "first" or "last". Default: as their shape says.
 
     Example:
         >>> network = QNetwork(hidden_sizes=(32,))
@@ -40,14 +42,15 @@ class QNetwork(nn.Module):
         hidden_sizes: Sequence[int] = (64, 64),
         activation: Callable[[], nn.Module] = relu,
         layer_norm: bool = True,
+        channels: str | None = None,
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation
-        self.layer_norm = layer_norm
+        self.layer_norm, self.channels = layer_norm, channels
 
     def build(self, observation_space: Space, action_space: spaces.Discrete) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
-        self.encoder = make_encoder(observation_space)
+        self.encoder = make_encoder(observation_space, self.channels)
         sizes = (int(self.encoder.output_size), *self.hidden_sizes, int(action_space.n))
         self.layers = mlp(sizes, self.activation, self.layer_norm)
 
@@ -75,6 +78,7 @@ class SoftActorCriticNetwork(nn.Module):
         hidden_sizes: units of each hidden layer, of the policy and of either value alike. The
             default is small and quick, for tasks like Pendulum-v1; the paper has (256, 256).
         activation: the layer between the linear ones.
+        channels: axis of images' channels, "first" or "last". Default: as their shape says.
 
     Example:
         >>> network = SoftActorCriticNetwork(hidden_sizes=(32,))
@@ -85,38 +89,40 @@ class SoftActorCriticNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (64, 64), activation: Callable[[], nn.Module] = relu
+        self,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: Callable[[], nn.Module] = relu,
+        channels: str | None = None,
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation
+        self.channels = channels
 
     def build(self, observation_space: Space, action_space: spaces.Box) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
-        encoder = make_encoder(observation_space)
+        encoders = [make_encoder(observation_space, self.channels) for _ in range(2)]
         outputs = num_action_parameters(action_space)  # A means, then A log-deviations
-        sizes = (int(encoder.output_size), *self.hidden_sizes, outputs)
-        self.actor = nn.Sequential(encoder, mlp(sizes, self.activation))
-        self.critics = TwinCritic(
-            observation_space, outputs // 2, self.hidden_sizes, self.activation
-        )
+        sizes = (int(encoders[0].output_size), *self.hidden_sizes, outputs)
+        self.actor = nn.Sequential(encoders[0], mlp(sizes, self.activation))
+        self.critics = TwinCritic(encoders[1], outputs // 2, self.hidden_sizes, self.activation)
 
 
 class TwinCritic(nn.Module):
-    """Two action values of the same shape that share nothing but an image's encoder.
+    """Two action values of the same shape that share nothing but the encoder of observations.
 
     They are computed side by side: one matrix product a layer for both.
     """
 
     def __init__(
         self,
-        observation_space: Space,
+        encoder: Any,
         num_actions: int,
         hidden_sizes: Sequence[int],
         activation: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
-        self.encoder = make_encoder(observation_space)
-        sizes = (int(self.encoder.output_size) + num_actions, *hidden_sizes)
+        self.encoder = encoder
+        sizes = (int(encoder.output_size) + num_actions, *hidden_sizes)
         self.hidden = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
         self.activation = activation()
         self.last = TwinLinear(sizes[-1], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,6 +54,7 @@ class ActorCriticNetwork(nn.Module):
     Args:
         hidden_sizes: units of each hidden layer, for the policy and the value function alike.
         activation: the layer between the linear ones.
+        channels: axis of images' channels, "first" or "last". Default: as their shape says.
 
     Example:
         >>> network = ActorCriticNetwork(hidden_sizes=(32,))
@@ -64,17 +65,20 @@ class ActorCriticNetwork(nn.Module):
     """
 
     def __init__(
-        self, hidden_sizes: Sequence[int] = (64, 64), activation: type[nn.Module] = FastTanh
+        self,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: Callable[[], nn.Module] = FastTanh,
+        channels: str | None = None,
     ) -> None:
         super().__init__()
-        self.hidden_sizes = tuple(hidden_sizes)
-        self.activation = activation()
+        self.hidden_sizes, self.activation = tuple(hidden_sizes), activation()
+        self.channels = channels
 
     def build(self, observation_space: Space, action_space: Space) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
         outputs = num_action_parameters(action_space)
         continuous = isinstance(action_space, spaces.Box)
-        self.encoder = make_encoder(observation_space)
+        self.encoder = make_encoder(observation_space, self.channels)
         sizes = [int(self.encoder.output_size), *self.hidden_sizes]
         self.hidden: Any = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
         self.actor = orthogonal(nn.Linear(sizes[-1], outputs // (2 if continuous else 1)), 0.01)

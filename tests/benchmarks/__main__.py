@@ -149,6 +149,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "trajectories": further_rows.trajectory_rows,
     "dream": further_rows.dream_rows,
     "live": further_rows.live_rows,
+    "images": further_rows.image_rows,
 }
 
 

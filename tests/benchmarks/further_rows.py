@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
+import images
 import live
 import replay_agents
 import trajectories
@@ -111,6 +112,21 @@ def dream_rows(repeats: int) -> list[Row]:
         ("the chain to 475 / PPO without a model", f"{chain:.1f}", "<= 4", cell),
         ("PPO in a dream / in the real native env", f"{dreamt:.2f}", "<= 1.5", cell),
     ]
+
+
+def image_rows(repeats: int) -> list[Row]:
+    """Compare PPO on stacked frames with Stable-Baselines3's CnnPolicy."""
+    runs: dict[str, list[dict[str, float]]] = {"ours": [], "sb3": []}
+    for _ in range(repeats):
+        for whose, measured in runs.items():
+            measured.append(images.measure(whose))
+    ours, theirs = (
+        {name: statistics.median(run[name] for run in measured) for name in ("seconds", "mb")}
+        for measured in runs.values()
+    )
+    ratio = theirs["seconds"] / ours["seconds"]
+    cell = ", ".join(f"{r['seconds']:.1f} s and {r['mb']:.0f} MB" for r in (ours, theirs))
+    return [("PPO on 84 x 84 x 4 frames: SB3 / ours", f"{ratio:.2f}", "> 1", cell)]
 
 
 def live_rows(repeats: int) -> list[Row]:
