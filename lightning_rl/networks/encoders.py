@@ -112,7 +112,8 @@ class ImageEncoder(nn.Module):
             inputs = outputs
         linear = orthogonal(nn.Linear(inputs * height * width, self.output_size), math.sqrt(2))
         self.layers = nn.Sequential(*layers, nn.Flatten(), linear, nn.ReLU(inplace=True))
-        self.layers.to(memory_format=torch.channels_last)  # in memory; a third faster on a CPU
+        in_memory: Any = {"memory_format": torch.channels_last}  # a third faster on a CPU
+        self.layers.to(**in_memory)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scale 0..255 to 0..1 and encode."""
