@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.errors import NonFiniteError, ShapeError
 
@@ -46,3 +48,26 @@ def clip_norm(optimizer: Optimizer, max_norm: float) -> None:
     norm = get_total_norm([p.grad for p in parameters])
     if norm > max_norm:  # mostly it is not, and scaling by 1 would cost as much as the norm
         clip_grads_with_norm_(parameters, max_norm, norm)
+
+
+def annealed_adam(
+    module: LightningModule, learning_rate: float, weight_decay: float = 0.0, anneal: bool = True
+) -> Any:
+    """Make Adam for a module in training, its learning rate annealed to 0 at the run's end.
+
+    Args:
+        module: whose parameters are trained, by its `trainer`.
+        learning_rate: the first one.
+        weight_decay: L2 penalty within Adam.
+        anneal: linearly, where the length of the run is known.
+
+    Returns:
+        What `configure_optimizers` may return.
+    """
+    fused = can_fuse(module.trainer)
+    optimizer = Adam(module.parameters(), learning_rate, weight_decay=weight_decay, fused=fused)
+    steps = module.trainer.estimated_stepping_batches
+    if not anneal or not 0 < steps < math.inf:
+        return optimizer
+    scheduler = LambdaLR(optimizer, lambda step: max(1.0 - step / steps, 0.0))
+    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -160,7 +160,7 @@ def record_episode(
     Args:
         agent: a trained agent, or one loaded from a checkpoint.
         env: a name, an `EnvSpec`, a `gymnasium.Env` (it is copied, never stepped), or a function
-            that makes a new one.
+            that makes a new one; or a vector environment with one sub-environment that renders.
         seed: of the episode and, if they are drawn, of the actions.
         deterministic: take the best actions instead of drawing them.
         max_steps: stop after so many env steps. Default: when the episode ends.
@@ -207,19 +207,27 @@ def _without_display() -> Iterator[None]:
             os.environ["SDL_VIDEODRIVER"] = before
 
 
-def make_rendering_env(env: EnvLike) -> SyncVectorEnv:
+def make_rendering_env(env: EnvLike) -> VectorEnv:
     """Make a separate environment that draws itself into arrays, as one sub-environment.
 
     Raises:
-        EnvError: if it can't be made or copied, is a vector environment, or draws no arrays.
+        EnvError: if it can't be made or copied, is several in one, or draws no arrays.
     """
     source = partial(_make_rendering, env) if isinstance(env, str | EnvSpec) else env
     vector_env = make_separate_env(source, max_envs=1)
-    if not isinstance(vector_env, SyncVectorEnv) or vector_env.num_envs != 1:
+    if vector_env.num_envs != 1:
         raise EnvError(
-            f"got {vector_env}, a vector environment; expected a single one, as one episode is "
-            "recorded. Give its name, or a function that makes a gymnasium.Env."
+            f"got {vector_env}, a vector environment of {vector_env.num_envs}; expected a single "
+            "one, as one episode is recorded. Give its name, a function that makes a "
+            "gymnasium.Env, or a vector environment with num_envs=1 that renders."
         )
+    if not isinstance(vector_env, SyncVectorEnv):
+        if vector_env.render_mode != "rgb_array":
+            raise EnvError(
+                f"{vector_env} can't draw itself into an array: its render mode is "
+                f"{vector_env.render_mode!r}; make it with render_mode='rgb_array'."
+            )
+        return vector_env
     single = vector_env.envs[0]
     if "rgb_array" not in single.metadata.get("render_modes", ()):
         raise EnvError(
@@ -243,7 +251,7 @@ def _make_rendering(name: str | EnvSpec) -> gym.Env:
 
 def _play(
     agent: LightningAgentModule,
-    env: SyncVectorEnv,
+    env: VectorEnv,
     seed: int,
     deterministic: bool,
     max_steps: int | None,
@@ -274,8 +282,9 @@ def _play(
     )  # fmt: skip
 
 
-def _frame(env: SyncVectorEnv, height: int) -> NDArray[np.uint8]:
-    frame: Any = env.render()[0]
+def _frame(env: VectorEnv, height: int) -> NDArray[np.uint8]:
+    frames: Any = env.render()
+    frame = frames[0]
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[-1] != 3:
         raise EnvError(
             f"render() returned {getattr(frame, 'shape', type(frame).__name__)}; expected an array "

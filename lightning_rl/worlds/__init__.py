@@ -12,7 +12,18 @@ from lightning_rl.worlds.chain import (
 )
 from lightning_rl.worlds.dream_env import DreamEnv, visited_states
 from lightning_rl.worlds.dynamics import EnsembleNetwork, Outcome
+from lightning_rl.worlds.eye import Eye, EyeConfig
 from lightning_rl.worlds.horizon import HorizonErrors, horizon_errors
+from lightning_rl.worlds.percepts import PerceivedEnv, perceive
+from lightning_rl.worlds.picture_chain import (
+    PictureDreamConfig,
+    PictureDreamResult,
+    learn_from_pictures,
+    make_picture_dream,
+    make_seen_trajectory,
+    train_eye,
+)
+from lightning_rl.worlds.pictures import PictureEnv
 from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
 from lightning_rl.worlds.world_model import (
     Prediction,
@@ -26,16 +37,27 @@ __all__ = [
     "DreamEnv",
     "DreamResult",
     "EnsembleNetwork",
+    "Eye",
+    "EyeConfig",
     "HorizonErrors",
     "Outcome",
+    "PerceivedEnv",
+    "PictureDreamConfig",
+    "PictureDreamResult",
+    "PictureEnv",
     "Prediction",
     "WorldModel",
     "WorldModelConfig",
     "horizon_errors",
+    "learn_from_pictures",
     "learn_in_dream",
+    "make_picture_dream",
+    "make_seen_trajectory",
+    "perceive",
     "plot_horizon_errors",
     "plot_predictions",
     "predict_windows",
+    "train_eye",
     "train_in_dream",
     "train_world_model",
     "visited_states",

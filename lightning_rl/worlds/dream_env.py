@@ -23,6 +23,7 @@ from lightning_rl.settings import count
 from lightning_rl.worlds.world_model import WorldModel, find_spaces
 
 Array = NDArray[Any]
+KnownRange = float | tuple[Array, Array] | None
 MAX_STARTS = 10_000  # states of a dataset that dreams start from: more would only fill checkpoints
 
 
@@ -76,7 +77,7 @@ class DreamEnv(VectorEnv):
         starts: Any,
         num_envs: int = 32,
         horizon: int = 500,
-        known_range: float | None = None,
+        known_range: KnownRange = None,
         disagreement_penalty: float = 0.0,
     ) -> None:
         if model.network is None or not model.network.is_measured:
@@ -85,8 +86,7 @@ class DreamEnv(VectorEnv):
                 "lightning.Trainer(...).fit(model, DataLoader(dataset)) or load a checkpoint first."
             )
         num_envs, horizon = count("num_envs", num_envs), count("horizon", horizon)
-        if known_range is not None and not known_range > 0:
-            raise ConfigError(f"known_range={known_range}; expected a number above 0, or None.")
+        _check_range(known_range, model)
         if not disagreement_penalty >= 0:
             raise ConfigError(f"disagreement_penalty={disagreement_penalty}; expected 0 or more.")
         self.network = model.network  # not the model, which holds its trainer
@@ -182,11 +182,25 @@ class DreamEnv(VectorEnv):
 
     def _bounds(self) -> tuple[Array, Array]:
         """Give the bounds (D,) within which a dream goes on."""
+        if isinstance(self.known_range, tuple):
+            return self.known_range
         lowest, highest = to_array(self.network.lowest), to_array(self.network.highest)
         reach = (highest - lowest) / 2 * (self.known_range or np.inf)
         reach[lowest == highest] = np.inf  # a number that never varied has no range
         middle = (highest + lowest) / 2
         return middle - reach, middle + reach
+
+
+def _check_range(known_range: KnownRange, model: WorldModel) -> None:
+    if isinstance(known_range, tuple):
+        shapes = [np.shape(bound) for bound in known_range]
+        if shapes != [model.observation_space.shape] * 2:
+            raise ShapeError(
+                f"got a known range of arrays of the shapes {shapes}; expected the lowest and the "
+                f"highest numbers, each {model.observation_space.shape}."
+            )
+    elif known_range is not None and not known_range > 0:
+        raise ConfigError(f"known_range={known_range}; expected a number above 0, or None.")
 
 
 def _start_states(starts: Any, model: WorldModel) -> Array:

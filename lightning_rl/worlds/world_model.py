@@ -8,7 +8,6 @@ https://arxiv.org/abs/1906.08253.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -17,8 +16,6 @@ from gymnasium import Space
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_rl.checkpoints.config import config_from
@@ -26,7 +23,7 @@ from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.updates import can_fuse, check_loss
+from lightning_rl.updates import annealed_adam, check_loss
 from lightning_rl.worlds.dynamics import EnsembleNetwork
 
 STATE_KEY = "world_model"  # of its own entry in a checkpoint
@@ -236,15 +233,9 @@ class WorldModel(LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam, its learning rate annealed where the run's length is known."""
         config = self.config
-        fused = can_fuse(self.trainer)
-        optimizer = Adam(
-            self.parameters(), self.learning_rate, weight_decay=config.weight_decay, fused=fused
+        return annealed_adam(
+            self, self.learning_rate, config.weight_decay, config.anneal_learning_rate
         )
-        steps = self.trainer.estimated_stepping_batches
-        if not config.anneal_learning_rate or not 0 < steps < math.inf:
-            return optimizer
-        scheduler = LambdaLR(optimizer, lambda step: max(1.0 - step / steps, 0.0))
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     # ---- predicting --------------------------------------------------------------------------
 

@@ -1,0 +1,106 @@
+"""The chain from pictures: what it counts and keeps, and what it is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from seen import QUIET, TINY, TINY_EYE, small_ppo, some_eye, some_pictures
+
+from lightning_rl import EpisodePlayer, PPOAgent, evaluate
+from lightning_rl.errors import ConfigError
+from lightning_rl.worlds import (
+    Eye,
+    PictureDreamConfig,
+    WorldModel,
+    WorldModelConfig,
+    learn_from_pictures,
+    perceive,
+)
+from lightning_rl.worlds.picture_chain import known_percepts
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),  # Lightning's
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+
+def learn(folder: Path, seed: int = 0, **changes: Any) -> Any:
+    model = WorldModel(WorldModelConfig(num_members=2, hidden_sizes=(8,)))
+    parts: dict[str, Any] = {"agent": small_ppo(), "eye": Eye(TINY_EYE), "model": model}
+    config = replace(TINY, **changes)
+    return learn_from_pictures("CartPole-v1", folder, **parts, config=config, seed=seed, **QUIET)
+
+
+def weights(result: Any) -> list[torch.Tensor]:
+    parts = (result.eye, result.model, result.agent)
+    return [value for part in parts for value in part.state_dict().values()]
+
+
+def test_every_real_env_step_is_counted_kept_and_perceived(tmp_path: Path) -> None:
+    result = learn(tmp_path, rounds=1)
+    assert result.real_steps == result.pictures.num_steps == 300 + 60
+    assert result.percepts.num_steps == 360
+    assert result.pictures.observation_space.shape == (16, 16, 1)
+    assert result.agent.env_steps >= 2 * 128  # dreamed
+    assert result.dream.starts.shape == (360, 10)
+
+
+def test_the_agent_acts_in_the_real_environment_through_the_eye(tmp_path: Path) -> None:
+    result = learn(tmp_path)
+    assert evaluate(result.agent, result.env(4), episodes=4).mean > 0
+    player = EpisodePlayer(result.agent, result.env(1), max_steps=3)
+    assert player.record.frames.shape == (4, 192, 192, 3)
+
+
+def test_the_chain_depends_on_its_seed_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    first = learn(tmp_path / "a", rounds=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    again, other = learn(tmp_path / "b", rounds=1), learn(tmp_path / "c", seed=1)
+    pairs = zip(weights(first), weights(again), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    assert not torch.equal(weights(first)[0], weights(other)[0])
+
+
+def test_the_rounds_stop_when_the_agents_own_episodes_are_good_enough(tmp_path: Path) -> None:
+    changes = {"rounds": 2, "steps_per_round": 200}
+    assert learn(tmp_path / "1", target_return=1.0, **changes).real_steps == 300 + 200
+    assert learn(tmp_path / "2", target_return=501.0, **changes).real_steps == 300 + 2 * 200
+
+
+def test_a_dream_of_percepts_ends_by_quantiles_and_never_by_the_last_action(
+    tmp_path: Path,
+) -> None:
+    percepts = perceive(some_pictures(), some_eye(), tmp_path / "p")
+    states = percepts[range(len(percepts))]["observations"].numpy()
+    low, high = known_percepts(percepts, 4, quantile=0.1)
+    inside = ((states >= low) & (states <= high)).mean(0)
+    assert inside[:8] == pytest.approx(0.8, abs=0.01)
+    assert np.isinf(low[8:]).all()
+    assert np.isinf(high[8:]).all()
+    wide_low, wide_high = known_percepts(percepts, 4, quantile=0.1, factor=2.0)
+    assert (wide_high - wide_low)[:8] == pytest.approx(2 * (high - low)[:8])
+
+
+@pytest.mark.parametrize("change", [{"height": 0}, {"eye_epochs": 0}, {"range_quantile": -0.1}])
+def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        PictureDreamConfig(**change)
+
+
+# ---- proofs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 205))
+def test_10000_random_pictures_are_enough_to_balance_the_pole(seed: int, tmp_path: Path) -> None:
+    result = learn_from_pictures("CartPole-v1", tmp_path, PPOAgent(), seed=seed, **QUIET)
+    score = evaluate(result.agent, result.env(), 100, seed=50_000 + seed)
+    print(f"seed {seed}: {score} after {result.real_steps} real env steps")
+    assert score.mean > 200
