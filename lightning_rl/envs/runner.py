@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import Space, spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from lightning_rl.envs.faults import explain
 from lightning_rl.envs.vectorize import autoreset_mode
+from lightning_rl.envs.workers import WAIT_SECONDS, limit_waiting
 from lightning_rl.errors import EnvError
 
 ObservationArrays = NDArray[Any] | dict[str, NDArray[Any]]
@@ -47,6 +50,8 @@ class EnvRunner:
     Args:
         env: the vector environment; it is reset by `reset`, never here.
         on_episodes: called with the `EndedEpisodes` that ended, in every step where some did.
+        timeout: seconds that sub-environments in other processes may take for a step or reset;
+            None: for ever.
 
     Attributes:
         observations: (N, ...) what the next action answers.
@@ -57,13 +62,18 @@ class EnvRunner:
         self,
         env: VectorEnv,
         on_episodes: Callable[[EndedEpisodes], None] = lambda _: None,
+        timeout: float | None = WAIT_SECONDS,
     ) -> None:
         self.env = env
+        limit_waiting(env, timeout)
         self.on_episodes = on_episodes
         self.num_envs = env.num_envs
         self.next_step_mode = autoreset_mode(env) == AutoresetMode.NEXT_STEP
+        if not self.next_step_mode:
+            keep_last_observations(env)
         self.env_steps = 0
         self.num_calls = 0  # of `step`, since the last reset: the number an error names
+        self.seed: int | None = None  # of the last reset, which an error names, too
         self.observations: ObservationArrays = np.empty(0)
         self.was_reset = False
         self._start_episodes()
@@ -80,10 +90,11 @@ class EnvRunner:
         Raises:
             EnvError: if the environment raises, or returns data of another shape or dtype.
         """
+        self.seed = seed
         try:
             self.observations, _ = self.env.reset(seed=seed)
         except Exception as error:  # an environment is foreign code: any error gets an address
-            raise self._address(error, "reset") from error
+            raise explain(error, self.env, "reset", seed) from error
         check_observations(self.observations, self.env.single_observation_space, self.num_envs)
         self.was_reset = True
         self._start_episodes()
@@ -98,7 +109,7 @@ class EnvRunner:
         try:
             observations, rewards, terminated, truncated, infos = self.env.step(actions)
         except Exception as error:
-            raise self._address(error, f"step {self.num_calls}") from error
+            raise explain(error, self.env, f"step {self.num_calls}", self.seed) from error
         check_observations(observations, self.env.single_observation_space, self.num_envs)
         check_rewards(rewards, self.num_envs)
         valid = self.next_valid
@@ -154,23 +165,27 @@ class EnvRunner:
         self.returns[ended] = 0.0
         self.lengths[ended] = 0
 
-    def _address(self, error: Exception, where: str) -> EnvError:
-        return EnvError(
-            f"{_which_env(self.env, error)} raised {type(error).__name__} in {where}: {error}. "
-            "Nothing of it was kept; the traceback above shows where it happened."
-        )
+
+class CopiedObservations(gym.Wrapper[Any, Any, Any, Any]):
+    """Copies what `step` observes, as the next `reset` may write into the same array."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and copy the observation."""
+        observation, *others = self.env.step(action)
+        return copy.deepcopy(observation), *others
 
 
-def _which_env(env: VectorEnv, error: Exception) -> str:
-    """Name the sub-environment whose own frame is in the traceback."""
-    sub_envs = list(getattr(env.unwrapped, "envs", []))
-    if len(sub_envs) == 1:
-        return "sub-environment 0"
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for index, sub_env in enumerate(sub_envs):
-            if frame.f_locals.get("self") is sub_env:
-                return f"sub-environment {index}"
-    return f"one of the {env.num_envs} sub-environments"
+def keep_last_observations(env: VectorEnv) -> None:
+    """Let a SyncVectorEnv in SAME_STEP mode copy observations before it resets.
+
+    Its sub-environments are wrapped, as Gymnasium passes on an episode's last observation without
+    copying it. An AsyncVectorEnv does so in its workers, where nothing can be done about it.
+    """
+    base: Any = env.unwrapped
+    if isinstance(base, SyncVectorEnv):
+        is_safe = [isinstance(sub_env, CopiedObservations) for sub_env in base.envs]
+        pairs = zip(base.envs, is_safe, strict=True)
+        base.envs = [e if safe else CopiedObservations(e) for e, safe in pairs]
 
 
 def check_observations(observations: Any, space: Space, num_envs: int) -> None:
@@ -188,7 +203,14 @@ def check_observations(observations: Any, space: Space, num_envs: int) -> None:
             check_observations(observations[key], part, num_envs)
         return
     shape = (num_envs, *(space.shape or ()))
-    if not isinstance(observations, np.ndarray) or observations.shape != shape:
+    if not isinstance(observations, np.ndarray):
+        kind = f"{type(observations).__module__}.{type(observations).__name__}"
+        raise EnvError(
+            f"the environment returned observations of shape {np.shape(observations)} as {kind}; "
+            f"expected a numpy array of shape {shape}. Leave out the wrapper that converts "
+            "them (such as NumpyToTorch, whose inner environment is its `env`); the agent does so."
+        )
+    if observations.shape != shape:
         raise EnvError(
             f"the environment returned observations of shape {np.shape(observations)}; expected "
             f"{shape}: {num_envs} of {space}. Make `step` and `reset` return what the "
@@ -222,6 +244,12 @@ def final_observations(infos: dict[str, Any], ended: NDArray[np.bool_]) -> dict[
     """
     if not ended.any():
         return {}
+    if not isinstance(infos, dict):
+        raise EnvError(
+            f"the environment's infos are a {type(infos).__name__}; expected Gymnasium's dict of "
+            "arrays. Leave out the wrapper that converts them (such as DictInfoToList, whose inner "
+            "environment is its `env`)."
+        )
     final = infos.get("final_obs", [None] * len(ended))
     rows = [int(i) for i in np.flatnonzero(ended)]
     if any(final[i] is None for i in rows):

@@ -12,6 +12,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from lightning_rl.envs.faults import explained_workers
 from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.settings import count
 
@@ -84,7 +85,7 @@ def _vectorize(env: EnvLike, num_envs: int) -> VectorEnv:
     if isinstance(env, VectorEnv):
         return env
     if isinstance(env, gym.Env):
-        return SyncVectorEnv([lambda: env])
+        return _stack([env])
     if isinstance(env, str | EnvSpec):
         return _make_vec(env, num_envs)
     if isinstance(env, list | tuple):
@@ -100,6 +101,11 @@ def _stack(envs: Sequence[Any]) -> SyncVectorEnv:
     for env in envs:
         if not isinstance(env, gym.Env):
             _refuse(env, "a sub-environment is", "a gymnasium.Env")
+        if None in (getattr(env, name, None) for name in ("observation_space", "action_space")):
+            raise EnvError(
+                f"{type(env).__name__} has no observation_space or no action_space; expected both, "
+                "set in its class or constructor, before `reset` is called."
+            )
         spaces, expected = ((e.observation_space, e.action_space) for e in (env, envs[0]))
         if spaces != expected:
             raise EnvError(
@@ -135,7 +141,8 @@ def _call(function: Any) -> Any:
         ) from error
     except ValueError:  # it does not tell its arguments
         pass
-    env = function()
+    with explained_workers():
+        env = function()
     if not isinstance(env, gym.Env | VectorEnv):
         _refuse(env, "the function returned", "a gymnasium.Env or VectorEnv")
     return env

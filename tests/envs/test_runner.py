@@ -9,9 +9,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from counting_env import CountingEnv, both_modes, counting, zeros
 from gymnasium import Space, spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import (
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorObservationWrapper,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,7 +168,7 @@ def test_each_environment_is_seeded_once_and_never_on_autoreset(mode: AutoresetM
     runner, _ = started(env, seed=40)
     for _ in range(6):
         runner.step(zeros(env))
-    seeds = [sub_env.seeds for sub_env in env.envs]
+    seeds = [sub_env.unwrapped.seeds for sub_env in env.envs]
     assert [own[0] for own in seeds] == [40, 41, 42]
     assert all(len(own) > 3 and set(own[1:]) == {None} for own in seeds)
 
@@ -355,3 +361,60 @@ def test_actions_become_what_the_space_contains(space: Space, actions: Any, expe
     assert converted.tolist() == expected
     assert all(space.contains(action) for action in converted)
     assert np.array_equal(actions, before)  # the policy is trained on what it chose
+
+
+# ---- SAME_STEP mode: the last observation is the last one ----------------------------------------
+
+
+class InPlace(CountingEnv):
+    """Returns the same array each time, as an environment that saves memory does."""
+
+    def observe(self) -> Any:
+        buffer = vars(self).setdefault("buffer", np.zeros(2, np.float32))
+        buffer[:] = super().observe()
+        return buffer
+
+
+@both_modes
+def test_an_array_that_is_written_to_in_place_is_copied_before_the_reset(
+    mode: AutoresetMode,
+) -> None:
+    env = SyncVectorEnv([lambda: InPlace([2]), lambda: InPlace([3])], autoreset_mode=mode)
+    runner, _ = started(env)
+    lasts = [runner.step(zeros(env)) for _ in range(2)]
+    if mode == AutoresetMode.NEXT_STEP:
+        assert lasts[-1].observations[0].tolist() == [0, 2]
+    else:
+        assert lasts[-1].final_observations[0].tolist() == [0, 2]
+        assert lasts[-1].observations[0].tolist() == [1, 0]
+
+
+def test_sub_environments_are_wrapped_once() -> None:
+    env = counting([[2]], AutoresetMode.SAME_STEP)
+    EnvRunner(env)
+    [wrapped] = env.envs
+    EnvRunner(env)
+    assert env.envs == [wrapped]
+
+
+# ---- wrappers that convert -----------------------------------------------------------------------
+
+
+class ToTorch(VectorObservationWrapper):
+    """As Gymnasium's NumpyToTorch, which needs a further library."""
+
+    def observations(self, observations: Any) -> Any:
+        return torch.from_numpy(observations)
+
+
+def test_tensors_are_refused_with_what_to_unwrap() -> None:
+    env = ToTorch(counting([[2]], AutoresetMode.NEXT_STEP))
+    with pytest.raises(EnvError, match=r"as torch.Tensor; expected a numpy array.*inner envir"):
+        EnvRunner(env).reset(seed=0)
+
+
+def test_infos_as_a_list_are_refused_where_they_are_needed() -> None:
+    env = gym.wrappers.vector.DictInfoToList(counting([[1]], AutoresetMode.SAME_STEP))
+    runner, _ = started(env)
+    with pytest.raises(EnvError, match=r"infos are a list; .*DictInfoToList"):
+        runner.step(zeros(env))

@@ -1,0 +1,93 @@
+"""Worker processes that fail: the sub-environment is named, within a timeout, and none is left."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import Any
+
+import pytest
+from broken_env import FAILING_STEP, Breaking
+from counting_env import zeros
+from gymnasium.vector import AsyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from lightning_rl.envs.runner import EnvRunner
+from lightning_rl.envs.vectorize import make_vector_env
+from lightning_rl.errors import EnvError
+
+# Gymnasium warns of what a worker raised, with its traceback.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(Received the|Traceback|Raising the last)")
+
+WORDS = {
+    "raises": "raised KeyError",
+    "killed": r"lost its process \(exit code -9\)",
+    "ends": r"lost its process \(exit code 3\)",
+    "hangs": "did not answer in time",
+}
+
+
+def breaking(how: str, context: str = "fork") -> VectorEnv:
+    return AsyncVectorEnv([Breaking, lambda: Breaking(how), Breaking], context=context)
+
+
+def step_until_it_fails(env: VectorEnv) -> None:
+    runner = EnvRunner(env, timeout=0.5)
+    runner.reset(seed=5)
+    for _ in range(FAILING_STEP):
+        runner.step(zeros(env))
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, RecordEpisodeStatistics])
+@pytest.mark.parametrize("how", WORDS)
+def test_a_worker_that_fails_is_named_with_its_seed_and_none_is_left(how: str, wrap: Any) -> None:
+    message = f"sub-environment 1 {WORDS[how]} in step 3 .reset with seed 6"
+    with pytest.raises(EnvError, match=message):
+        step_until_it_fails(wrap(breaking(how)))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+@pytest.mark.parametrize("how", WORDS)
+def test_so_it_is_however_processes_are_started(how: str, context: str) -> None:
+    with pytest.raises(EnvError, match=f"sub-environment 1 {WORDS[how]} in step 3"):
+        step_until_it_fails(breaking(how, context))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_can_not_be_made_is_named_and_none_is_left(capfd: Any) -> None:
+    message = "sub-environment 1 lost its process .exit code 1. when the AsyncVectorEnv was made"
+    with pytest.raises(EnvError, match=message):
+        make_vector_env(lambda: breaking("unmade"), 1)
+    assert "no licence" in capfd.readouterr().err
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_processes_that_are_not_forked_are_told_to_use_a_main_guard(capfd: Any) -> None:
+    with pytest.raises(EnvError, match='under `if __name__ == "__main__":`'):
+        make_vector_env(lambda: AsyncVectorEnv([Breaking, Unmade], context="spawn"), 1)
+    assert multiprocessing.active_children() == []
+
+
+class Unmade(Breaking):
+    """Can be made in the process that imported it, not in a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("unmade")
+
+
+def test_an_error_that_is_no_workers_stays_what_it_is() -> None:
+    def make() -> Any:
+        raise KeyError("my own mistake")
+
+    with pytest.raises(KeyError, match="my own mistake"):
+        make_vector_env(make, 1)
+
+
+def test_waiting_may_be_unlimited() -> None:
+    env = AsyncVectorEnv([Breaking])
+    EnvRunner(env, timeout=None).reset(seed=0)
+    env.step_async(zeros(env))
+    assert len(env.step_wait()) == 5
+    env.close()
