@@ -50,11 +50,11 @@ def explain(error: Exception, env: VectorEnv, where: str, seed: int | None) -> E
         trace = "the traceback above shows where it happened"
     who = _name_envs(indices) or f"one of the {env.num_envs} sub-environments"
     seeds = ", ".join(str(seed + i) for i in indices) if seed is not None else ""
-    seeded = f" (reset with seed {seeds})" if seeds else ""
+    seeded = f" It was reset with seed {seeds}." if seeds else ""
     told = f": {str(error).removesuffix('.')}" if str(error) else ""
     hint = _hint(error, frames)
     return EnvError(
-        f"{who} {what} in {where}{seeded}{told}. Nothing of it was kept; {trace}.{hint}"
+        f"{who} {what} in {where}{told}.{seeded} Nothing of it was kept; {trace}.{hint}"
     )
 
 
