@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from gymnasium import Space
 from gymnasium.vector import VectorEnv
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_rl.buffers.arrays import select, to_array, to_tensor
@@ -21,6 +20,7 @@ from lightning_rl.checkpoints.agent_state import (
     load_agent_state,
     restore_run,
 )
+from lightning_rl.checkpoints.module import CheckpointedModule
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import count, seed_number
@@ -30,7 +30,7 @@ from lightning_rl.stats.normalization import ObservationNormalizer
 from lightning_rl.updates import check_loss, clip_norm
 
 
-class LightningAgentModule(LightningModule):
+class LightningAgentModule(CheckpointedModule):
     """Base class of all agents. An author writes three methods; the rest can be overridden.
 
     - `act(observations, deterministic)`: the actions, and what to remember about them;
@@ -378,6 +378,7 @@ class LightningAgentModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check the trainer's settings and begin this run's budget. Overriding needs `super()`."""
+        super().setup(stage)
         if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
             raise ConfigError(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches}; expected 1, as "

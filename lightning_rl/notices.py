@@ -29,7 +29,7 @@ def quiet_lightning(is_quiet: bool = True, repeated: bool = False) -> Iterator[N
 
     Args:
         is_quiet: False changes nothing.
-        repeated: the trainer has run before, so its folder of checkpoints need not be empty.
+        repeated: there was a run before, so the folder of checkpoints need not be empty.
 
     Example:
         >>> from lightning import Trainer

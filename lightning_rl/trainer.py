@@ -16,7 +16,9 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.controls import Controls
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
+from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+from lightning_rl.checkpoints.latest import last_run
 from lightning_rl.datamodule import early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
 from lightning_rl.errors import StateError
@@ -121,8 +123,10 @@ class AgentTrainer(Trainer):
             val_dataloaders: an environment to evaluate in, or DataLoaders. Where evaluation is
                 asked for and this is None, the training environment is copied.
             datamodule: as in Lightning.
-            ckpt_path: a checkpoint to go on from: same budget, same bits.
-            weights_only: as in Lightning; for an agent True, so that nothing is unpickled.
+            ckpt_path: a checkpoint to go on from: same budget, same bits. "last" is the newest
+                undamaged one of an earlier run with the same folders; a warning says if there
+                is none, and which are damaged.
+            weights_only: as in Lightning; for an agent, nothing is unpickled unless it is False.
 
         Raises:
             StateError: if an agent is given no environment.
@@ -142,8 +146,9 @@ class AgentTrainer(Trainer):
         unlimited = {} if self._is_limited else {"max_epochs": -1}
         make_loaders = partial(self._loaders, model, evaluates)
         with (
-            quiet_lightning(repeated=self._has_fitted),
+            quiet_lightning(repeated=self._has_fitted or ckpt_path is not None),
             waiting_for_episodes(callbacks),
+            one_writer(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),
             graceful_interrupt(self),
@@ -151,8 +156,10 @@ class AgentTrainer(Trainer):
             temporarily(self.fit_loop, **unlimited),
             early_loaders(make_loaders, train_dataloaders, val_dataloaders, datamodule) as data,
         ):
+            if ckpt_path == "last":
+                ckpt_path = last_run(self)
             self._has_fitted = True
-            super().fit(model, *data, ckpt_path, True if weights_only is None else weights_only)
+            super().fit(model, *data, ckpt_path, weights_only)
 
     def _loaders(
         self, agent: LightningAgentModule, evaluates: bool, data: Any, validation: Any
@@ -294,8 +301,6 @@ class AgentTrainer(Trainer):
                 "the agent was neither trained nor loaded, so there is nothing to evaluate; call "
                 "fit(agent, env) first, or give ckpt_path."
             )
-        if ckpt_path:
-            options.setdefault("weights_only", True)
         return self._evaluation_loader(agent, data)
 
 

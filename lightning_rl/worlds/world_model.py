@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from gymnasium import Space
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_rl.checkpoints.config import config_from
+from lightning_rl.checkpoints.module import CheckpointedModule
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import Settings
@@ -66,7 +66,7 @@ class Prediction(NamedTuple):
     disagreement: Tensor  # (B, k) as `EnsembleNetwork.disagreement`
 
 
-class WorldModel(LightningModule):
+class WorldModel(CheckpointedModule):
     """Learns from stored steps how observations change, what is rewarded, and what is final.
 
     It predicts whether a step terminates, never whether a limit truncates it, which is no
@@ -139,6 +139,7 @@ class WorldModel(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the sizes and the statistics from the training data. Overriding needs `super()`."""
+        super().setup(stage)
         if stage != "fit":
             return  # a checkpoint may bring the sizes after this
         loader = self._build_for_data()

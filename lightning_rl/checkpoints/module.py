@@ -1,0 +1,52 @@
+"""A LightningModule whose checkpoints are safe files, under any trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from lightning_rl.checkpoints.safe_file import SafeCheckpointIO, open_checkpoint, read_checkpoint
+
+
+class CheckpointedModule(LightningModule):
+    """Base of agents and world models: what they save and load goes through `SafeCheckpointIO`."""
+
+    def setup(self, stage: str) -> None:
+        """Put safe files in the place of Lightning's. Overriding needs `super()`."""
+        strategy: Any = self.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:  # else it is the user's choice
+            strategy.checkpoint_io = SafeCheckpointIO()
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a module from a checkpoint; nothing is unpickled.
+
+        Args:
+            checkpoint_path: a file, or the URL of one.
+            map_location: as in `torch.load`. Default: the CPU.
+            hparams_file: as in Lightning.
+            strict: as in Lightning.
+            weights_only: True, whatever is given.
+            **kwargs: arguments of the constructor, in place of those saved.
+
+        Raises:
+            CheckpointError: if there is no such file, or it is damaged, or holds other things than
+                tensors and plain values.
+        """
+        with open_checkpoint(checkpoint_path) as file:
+            read_checkpoint(file, checkpoint_path, "meta")  # its sizes, before any is allocated
+            file.seek(0)
+            return super().load_from_checkpoint(
+                file, map_location or "cpu", hparams_file, strict, weights_only=True, **kwargs
+            )

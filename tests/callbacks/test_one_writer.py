@@ -1,0 +1,54 @@
+"""Two runs never save into one folder at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_rl import AgentTrainer, PPOAgent
+from lightning_rl.errors import CheckpointError, LockedError
+from lightning_rl.locks import lock_folder
+from tests.small_runs import SMALL, AtIteration
+
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
+
+
+def fit(root: Path, *callbacks: Any) -> AgentTrainer:
+    trainer = AgentTrainer(
+        max_steps=2, num_envs=1, seed=0, default_root_dir=root, callbacks=list(callbacks),
+        enable_progress_bar=False, enable_model_summary=False, live=False, logger=False,
+    )  # fmt: skip
+    trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
+    return trainer
+
+
+def test_a_second_run_in_a_runs_folder_is_refused_before_it_trains(tmp_path: Path) -> None:
+    begun = AtIteration()
+
+    def start_another(agent: Any) -> None:
+        with pytest.raises(LockedError, match="save checkpoints there"):
+            fit(tmp_path, begun)
+
+    fit(tmp_path, AtIteration(1, start_another))
+    assert begun.begun == 0
+
+
+def test_the_folder_is_free_after_a_run_and_after_one_that_failed(tmp_path: Path) -> None:
+    def fail(agent: Any) -> None:
+        raise ZeroDivisionError
+
+    trainer = fit(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path, AtIteration(1, fail))
+    lock_folder(tmp_path / "checkpoints").release()
+    assert "OneWriter" not in [type(c).__name__ for c in trainer.callbacks]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file in the folder's place")
+    begun = AtIteration()
+    with pytest.raises(CheckpointError, match=r"no checkpoint can be saved in .*default_root_dir"):
+        fit(tmp_path, begun)
+    assert begun.begun == 0
