@@ -162,12 +162,18 @@ class LightningAgentModule(CheckpointedModule):
         """Allocate the buffer that `rollout` fills."""
         self.check_bound()
         num_steps = math.ceil(self.rollout_steps / num_envs)
-        return RolloutBuffer(num_steps, num_envs, self.observation_space, self.action_space)
+        return RolloutBuffer(num_steps, num_envs, self.input_space, self.action_space)
 
     def prepare(self, observations: Any) -> Any:
         """Turn raw observations (N, ...) into what the network sees: normalised, if asked for."""
         normalizer = self.observation_normalizer
         return observations if normalizer is None else normalizer(observations)
+
+    @property
+    def input_space(self) -> Any:
+        """The space of what the network sees: real numbers, where integers were normalised."""
+        normalizer = self.observation_normalizer
+        return self.observation_space if normalizer is None else normalizer.space
 
     def as_input(self, observations: Any) -> Any:
         """Put prepared observations on the agent's device, in the network's dtype."""

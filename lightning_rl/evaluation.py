@@ -114,7 +114,7 @@ def play_episodes(
     runner = EnvRunner(env, finished.append)
     runner.reset(seed=seed)
     played = np.zeros(env.num_envs, dtype=np.int64)
-    inputs = allocate(env.single_observation_space, env.num_envs)
+    inputs = allocate(agent.input_space, env.num_envs)
     returns, lengths = [], []
     while (played < share).any():
         write(inputs, slice(None), agent.prepare(runner.observations))

@@ -203,7 +203,7 @@ class PPOAgent(LightningAgentModule):
         final = self.replay_buffer.final_observations
         if not final:
             return values[1:]
-        observations = allocate(self.observation_space, len(final))
+        observations = allocate(self.input_space, len(final))
         for row, observation in enumerate(final.values()):
             write(observations, row, observation)
         steps, env_indices = zip(*final, strict=True)
@@ -289,13 +289,13 @@ class PPOAgent(LightningAgentModule):
 
     def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
         """Bind as every agent does, and make the observation normaliser where asked for."""
-        super().bind_spaces(observation_space, action_space, seed)
-        if self.config.normalize_observations and self.observation_normalizer is None:
+        if self.config.normalize_observations and self.observation_space is None:
             self.observation_normalizer = ObservationNormalizer(observation_space)
+        super().bind_spaces(observation_space, action_space, seed)
 
     def check_network(self) -> None:
         """Pass two zero observations through the network and check what comes out."""
-        observations = self.as_input(allocate(self.observation_space, 2))
+        observations = self.as_input(allocate(self.input_space, 2))
         with torch.no_grad():
             outputs = self.network(observations)
         check_actor_critic_outputs(outputs, 2, self.action_space)

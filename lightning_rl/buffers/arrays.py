@@ -46,6 +46,23 @@ def allocate(space: Space, *leading: int) -> Any:
     )
 
 
+def allocate_actions(space: Space, *leading: int) -> Any:
+    """Allocate zeros for (*leading) actions as a policy draws them, whatever dtype the space has.
+
+    Choices are int64, as torch's `gather` wants them; a Box's numbers are float32, even where the
+    environment is given them rounded to integers.
+
+    Example:
+        >>> allocate_actions(spaces.Discrete(3, dtype=np.uint8), 128, 8).dtype
+        dtype('int64')
+    """
+    actions = allocate(space, *leading)
+    if isinstance(space, spaces.Box):
+        return actions.astype(np.float32)
+    is_choice = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+    return actions.astype(np.int64) if is_choice else actions
+
+
 def write(target: Any, index: Any, values: Any) -> None:
     """Copy values into `target[index]`, entry by entry where they are dicts."""
     if isinstance(target, dict):

@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_rl.buffers.arrays import (
     Arrays,
     allocate,
+    allocate_actions,
     check_finite,
     named_arrays,
     observations_in,
@@ -389,7 +390,7 @@ def ring_layout(
 ) -> Fields:
     """Lay out a ring's arrays: name -> (dtype, shape (R, N, ...)). Actions take least memory."""
     parts = named_arrays(allocate(observation_space, 0))
-    parts["actions"] = allocate(action_space, 0)
+    parts["actions"] = allocate_actions(action_space, 0)
     if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
         largest = np.max(
             action_space.n if isinstance(action_space, spaces.Discrete) else action_space.nvec

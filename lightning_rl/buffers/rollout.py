@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_rl.buffers.arrays import (
     allocate,
+    allocate_actions,
     check_finite,
     flatten_time,
     named_arrays,
@@ -62,7 +63,7 @@ class RolloutBuffer:
         check_counts(num_steps=num_steps, num_envs=num_envs)
         self.num_steps, self.num_envs = num_steps, num_envs
         self.observations = allocate(observation_space, num_steps + 1, num_envs)
-        self.actions = allocate(action_space, num_steps, num_envs)
+        self.actions = allocate_actions(action_space, num_steps, num_envs)
         self.rewards = np.zeros((num_steps, num_envs), dtype=np.float32)
         self.terminated = np.zeros((num_steps, num_envs), dtype=np.bool_)
         self.truncated = np.zeros((num_steps, num_envs), dtype=np.bool_)

@@ -68,6 +68,7 @@ class EnvRunner:
         limit_waiting(env, timeout)
         self.on_episodes = on_episodes
         self.num_envs = env.num_envs
+        self.has_choices = has_choices(env.single_observation_space)
         self.next_step_mode = autoreset_mode(env) == AutoresetMode.NEXT_STEP
         if not self.next_step_mode:
             keep_last_observations(env)
@@ -95,7 +96,7 @@ class EnvRunner:
             self.observations, _ = self.env.reset(seed=seed)
         except Exception as error:  # an environment is foreign code: any error gets an address
             raise explain(error, self.env, "reset", seed) from error
-        check_observations(self.observations, self.env.single_observation_space, self.num_envs)
+        self._check(self.observations)
         self.was_reset = True
         self._start_episodes()
 
@@ -110,7 +111,7 @@ class EnvRunner:
             observations, rewards, terminated, truncated, infos = self.env.step(actions)
         except Exception as error:
             raise explain(error, self.env, f"step {self.num_calls}", self.seed) from error
-        check_observations(observations, self.env.single_observation_space, self.num_envs)
+        self._check(observations)
         check_rewards(rewards, self.num_envs)
         valid = self.next_valid
         self.returns += rewards
@@ -129,7 +130,7 @@ class EnvRunner:
             self._end_episodes(ended)
         self.next_valid = ~ended if self.next_step_mode else valid
         self.observations = observations
-        final = {} if self.next_step_mode else final_observations(infos, ended)
+        final = {} if self.next_step_mode else self._final_observations(infos, ended)
         return VectorStep(observations, rewards, terminated, truncated, valid, final)
 
     def skip_reset_rows(self) -> None:
@@ -164,6 +165,19 @@ class EnvRunner:
         self.on_episodes(EndedEpisodes(self.env_steps, env_indices, returns, lengths))
         self.returns[ended] = 0.0
         self.lengths[ended] = 0
+
+    def _final_observations(self, infos: Any, ended: NDArray[np.bool_]) -> dict[int, Any]:
+        final = final_observations(infos, ended)
+        for env_index, observation in final.items():
+            space = self.env.single_observation_space
+            check_choices(observation, space, self.num_calls, env_index)
+        return final
+
+    def _check(self, observations: Any) -> None:
+        space = self.env.single_observation_space
+        check_observations(observations, space, self.num_envs)
+        if self.has_choices:
+            check_choices(observations, space, self.num_calls)
 
 
 class CopiedObservations(gym.Wrapper[Any, Any, Any, Any]):
@@ -223,6 +237,42 @@ def check_observations(observations: Any, space: Space, num_envs: int) -> None:
         )
 
 
+def has_choices(space: Space) -> bool:
+    """Tell whether observations are choices out of finitely many, or have such among them."""
+    if isinstance(space, spaces.Dict):
+        return any(has_choices(part) for part in space.values())
+    return isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+
+
+def check_choices(observations: Any, space: Space, step: int, env_index: int | None = None) -> None:
+    """Check that Discrete and MultiDiscrete observations are choices there are.
+
+    Args:
+        observations: (N, ...) of all sub-environments, or (...) of the one of `env_index`.
+        space: of one sub-environment's observations.
+        step: what an error names.
+        env_index: None: they are of all.
+
+    Raises:
+        EnvError: naming the sub-environment, the step, the value and the space.
+    """
+    if isinstance(space, spaces.Dict):
+        for key, part in space.items():
+            check_choices(observations[key], part, step, env_index)
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return
+    values = np.asarray(observations if env_index is None else [observations])  # (N, ...)
+    number = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    wrong = (values < space.start) | (values >= space.start + number)
+    if np.count_nonzero(wrong):
+        row = int(np.argwhere(wrong)[0][0])
+        raise EnvError(
+            f"sub-environment {row if env_index is None else env_index} returned the observation "
+            f"{values[row]} at step {step} (0: its reset); expected one of {space}. Correct what "
+            "it returns, or the space, which may begin with another number than 0 (`start`)."
+        )
+
+
 def check_rewards(rewards: Any, num_envs: int) -> None:
     """Check that there is one reward a sub-environment.
 
@@ -263,11 +313,13 @@ def final_observations(infos: dict[str, Any], ended: NDArray[np.bool_]) -> dict[
 def to_env_actions(actions: NDArray[Any], space: Space) -> NDArray[Any]:
     """Convert a policy's actions to what the environment takes.
 
-    Box actions are clipped to the bounds (the unclipped ones are what the policy is trained on);
-    integer actions are shifted by the space's `start`.
+    Box actions are clipped to the bounds (the unclipped ones are what the policy is trained on),
+    and rounded where the Box holds integers; choices are shifted by the space's `start`.
     """
     if isinstance(space, spaces.Box):
         clipped: NDArray[Any] = np.clip(actions, space.low, space.high)
+        if space.dtype.kind in "iu":
+            clipped = np.rint(clipped)
         return clipped.astype(space.dtype, copy=False)
     if (isinstance(space, spaces.Discrete) and space.start != 0) or isinstance(
         space, spaces.MultiDiscrete

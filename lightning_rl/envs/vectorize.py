@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import gymnasium as gym
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightning_rl.envs.faults import explained_workers
+from lightning_rl.envs.tuples import NamedTupleObservations
 from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.settings import count
 
@@ -48,7 +50,8 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
     A name or a spec is vectorised with `gymnasium.make_vec` (a native vector env where there is
     one). A single environment is used as it is, as one sub-environment; a vector environment is
     used as it is; a function is called: `num_envs` times if it makes single environments. Each
-    of a list becomes one sub-environment; they may differ in all but their spaces.
+    of a list becomes one sub-environment; they may differ in all but their spaces. The parts of
+    Tuple observations are given names, as those of a Dict have: "0", "1", ...
 
     Args:
         env: `"CartPole-v1"`, an `EnvSpec`, a `gymnasium.Env`, a `VectorEnv`, a function without
@@ -73,7 +76,8 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
             "expected NEXT_STEP (Gymnasium's default) or SAME_STEP. Make it with "
             "SyncVectorEnv(..., autoreset_mode=AutoresetMode.NEXT_STEP)."
         )
-    return vector_env
+    is_tuple = isinstance(vector_env.single_observation_space, spaces.Tuple)
+    return NamedTupleObservations(vector_env) if is_tuple else vector_env
 
 
 def autoreset_mode(env: VectorEnv) -> AutoresetMode:
@@ -106,10 +110,10 @@ def _stack(envs: Sequence[Any]) -> SyncVectorEnv:
                 f"{type(env).__name__} has no observation_space or no action_space; expected both, "
                 "set in its class or constructor, before `reset` is called."
             )
-        spaces, expected = ((e.observation_space, e.action_space) for e in (env, envs[0]))
-        if spaces != expected:
+        own, expected = ((e.observation_space, e.action_space) for e in (env, envs[0]))
+        if own != expected:
             raise EnvError(
-                f"the sub-environments have different spaces, {expected} and {spaces}; expected "
+                f"the sub-environments have different spaces, {expected} and {own}; expected "
                 "the same in all of them, as one agent acts in all."
             )
     if len({id(env.unwrapped) for env in envs}) < len(envs):
@@ -192,12 +196,12 @@ def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
         native = spec is not None and spec.vector_entry_point is not None
         return make_vector_env(env, min(max_envs, MAX_NATIVE_ENVS if native else MAX_COPIES))
     if isinstance(env, list | tuple):
-        return _stack([_copy(e) if isinstance(e, gym.Env) else _make_one(e) for e in env])
+        parts = [_copy(part) if isinstance(part, gym.Env) else _make_one(part) for part in env]
+        return make_vector_env(_stack(parts), 1)
     if isinstance(env, VectorEnv):
         return make_vector_env(_copy(env), 1)
     if isinstance(env, gym.Env):
-        copies = [_copy(env) for _ in range(min(max_envs, MAX_COPIES))]
-        return SyncVectorEnv([lambda c=c: c for c in copies])  # type: ignore[misc]
+        return make_vector_env(_stack([_copy(env) for _ in range(min(max_envs, MAX_COPIES))]), 1)
     return make_vector_env(env, min(max_envs, MAX_COPIES))
 
 

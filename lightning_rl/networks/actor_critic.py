@@ -12,7 +12,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from lightning_rl.errors import ShapeError
-from lightning_rl.networks.distributions import num_action_parameters
+from lightning_rl.networks.distributions import action_scale, num_action_parameters
 from lightning_rl.networks.encoders import ObservationTensors, make_encoder, orthogonal
 
 
@@ -64,6 +64,9 @@ class ActorCriticNetwork(nn.Module):
         (torch.Size([5, 2]), torch.Size([5]))
     """
 
+    action_center: Tensor  # (A,) of a Box's bounds
+    action_reach: Tensor  # (A,) from the center to the bounds
+
     def __init__(
         self,
         hidden_sizes: Sequence[int] = (64, 64),
@@ -77,14 +80,19 @@ class ActorCriticNetwork(nn.Module):
     def build(self, observation_space: Space, action_space: Space) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
         outputs = num_action_parameters(action_space)
-        continuous = isinstance(action_space, spaces.Box)
         self.encoder = make_encoder(observation_space, self.channels)
         sizes = [int(self.encoder.output_size), *self.hidden_sizes]
         self.hidden: Any = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
-        self.actor = orthogonal(nn.Linear(sizes[-1], outputs // (2 if continuous else 1)), 0.01)
+        outputs //= 2 if isinstance(action_space, spaces.Box) else 1  # the deviations are apart
+        self.actor = orthogonal(nn.Linear(sizes[-1], outputs), 0.01)
         self.critic = orthogonal(nn.Linear(sizes[-1], 1), 1.0)
-        # A Gaussian's spread does not depend on the state (Schulman et al. 2017, section 6.1).
-        self.log_std = nn.Parameter(torch.zeros(outputs // 2)) if continuous else None
+        self.log_std: nn.Parameter | None = None
+        if isinstance(action_space, spaces.Box):
+            center, reach = action_scale(action_space)
+            self.register_buffer("action_center", center, persistent=False)
+            self.register_buffer("action_reach", reach, persistent=False)
+            # A Gaussian's spread does not depend on the state (Schulman et al. 2017, section 6.1).
+            self.log_std = nn.Parameter(reach.log())
 
     def forward(self, observations: ObservationTensors) -> tuple[Tensor, Tensor]:
         """Return the action parameters (B, P) and the values (B,) of B observations.
@@ -110,7 +118,8 @@ class ActorCriticNetwork(nn.Module):
         outputs: Tensor = self.actor(features)
         if self.log_std is None:
             return outputs
-        return torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
+        means = torch.addcmul(self.action_center, self.action_reach, outputs)  # ±1 is the bounds
+        return torch.cat([means, self.log_std.expand_as(means)], dim=-1)
 
 
 def check_actor_critic_outputs(outputs: Any, batch_size: int, action_space: Space) -> None:

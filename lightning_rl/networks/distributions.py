@@ -10,12 +10,15 @@ import math
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_rl.errors import SpaceError
+
+UNBOUNDED_WIDTH = 1e6
 
 
 class ActionDistribution(Protocol):
@@ -205,6 +208,21 @@ class SquashedGaussian:
     def _log_slope(before: Tensor) -> Tensor:
         """Give log(1 - tanh² u) of each number."""
         return 2.0 * (math.log(2.0) + logsigmoid(before + before) - before)
+
+
+def action_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
+    """Give the middle of a Box's bounds and half their width, (A,), so that ±1 spans them.
+
+    They are 0 and 1 where there are no finite bounds, or as good as none: a million wide or more.
+
+    Example:
+        >>> action_scale(spaces.Box(0, 100, (1,)))
+        (tensor([50.]), tensor([50.]))
+    """
+    low, high = (torch.from_numpy(bound.astype(np.float64)) for bound in (space.low, space.high))
+    is_finite = ((high - low) < UNBOUNDED_WIDTH) & (high > low)
+    center = torch.where(is_finite, (high + low) / 2, 0.0)
+    return center.float(), torch.where(is_finite, (high - low) / 2, 1.0).float()
 
 
 def num_action_parameters(space: Space) -> int:

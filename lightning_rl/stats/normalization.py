@@ -63,7 +63,10 @@ class ObservationNormalizer:
     """Shifts and scales observations to mean 0 and variance 1, clipped to ±10.
 
     Args:
-        space: a Box.
+        space: a Box, of real numbers or of integers.
+
+    Attributes:
+        space: a Box of what comes out.
 
     Raises:
         SpaceError: for another space.
@@ -81,6 +84,7 @@ class ObservationNormalizer:
                 "Set normalize_observations=False."
             )
         self.moments = RunningMoments(space.shape)
+        self.space = spaces.Box(-self.clip, self.clip, space.shape)  # of what is normalised
         self._pending: list[NDArray[Any]] = []
 
     def __call__(self, observations: NDArray[Any]) -> NDArray[np.float32]:

@@ -65,7 +65,7 @@ def _require(fulfilled: bool, error: type[Exception], message: str) -> None:
 
 
 def _act(agent: LightningAgentModule, raw: Any, deterministic: bool = False) -> Tensor:
-    inputs = allocate(agent.observation_space, len(_leaves(raw)[0]))
+    inputs = allocate(agent.input_space, len(_leaves(raw)[0]))
     write(inputs, slice(None), agent.prepare(raw))
     before = _global_random_state()
     with torch.no_grad():

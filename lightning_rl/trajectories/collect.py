@@ -104,7 +104,7 @@ def make_trajectory(
         vector_env = recorder.runner.env
         space = vector_env.single_action_space
         agent.bind_spaces(vector_env.single_observation_space, space)
-        inputs = allocate(vector_env.single_observation_space, vector_env.num_envs)
+        inputs = allocate(agent.input_space, vector_env.num_envs)
 
         def act(observations: Any) -> NDArray[Any]:
             write(inputs, slice(None), agent.prepare(observations))

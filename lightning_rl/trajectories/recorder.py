@@ -45,6 +45,7 @@ class Recorder:
         length = max(1, min(BLOCK_ROWS, BLOCK_BYTES // self._row_bytes) // env.num_envs)
         spaces = env.single_observation_space, env.single_action_space
         buffer = RolloutBuffer(length, env.num_envs, *spaces)
+        buffer.actions = allocate(spaces[1], length, env.num_envs)  # as the environment takes them
         runner.reset(seed=self.seed)
         with tqdm(total=num_steps, unit="step", disable=not progress) as bar:
             while runner.env_steps < num_steps:

@@ -340,6 +340,69 @@ def test_same_step_without_last_observation_is_refused(infos: dict) -> None:
     assert final_observations(infos, np.array([False, False])) == {}
 
 
+# ---- choices -------------------------------------------------------------------------------------
+
+
+class Chooses(gym.Env):
+    """Observes what it is told to in the third step of an episode of four."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space: Space, third: Any, guilty: bool = True) -> None:
+        self.observation_space, self.third, self.guilty = space, third, guilty
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        self.t += 1
+        wrong = self.guilty and self.t == 3
+        observation = self.third if wrong else self.observation_space.sample()
+        return observation, 0.0, self.t == 3, False, {}
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Discrete(5), 5),
+        (spaces.Discrete(5), -1),
+        (spaces.Discrete(5, start=1), 0),
+        (spaces.Discrete(5, dtype=np.uint8), np.uint8(5)),
+        (spaces.MultiDiscrete([3, 2]), np.array([3, 0])),
+        (spaces.MultiDiscrete([3, 2], start=[1, 1]), np.array([1, 0])),
+        (spaces.MultiDiscrete([[3, 2], [2, 2]]), np.array([[0, 0], [0, 2]])),
+        (spaces.Dict({"at": spaces.Discrete(5), "v": spaces.Box(0, 1)}),
+         {"at": 7, "v": np.zeros(1, np.float32)}),
+    ],
+)  # fmt: skip
+def test_a_choice_there_is_not_names_sub_environment_step_value_and_space(
+    space: Space, value: Any, mode: AutoresetMode
+) -> None:
+    """Also where it is an episode's last observation, in either mode."""
+    makers = [lambda guilty=guilty: Chooses(space, value, guilty) for guilty in (False, True)]
+    runner = EnvRunner(SyncVectorEnv(makers, autoreset_mode=mode))
+    runner.reset(seed=0)
+    shown = str(value["at"] if isinstance(value, dict) else value)
+    for _ in range(2):
+        runner.step(np.zeros(2, dtype=np.int64))
+    with pytest.raises(EnvError, match="sub-environment 1 returned the observation") as caught:
+        runner.step(np.zeros(2, dtype=np.int64))
+    assert f"{shown} at step 3 (0: its reset)" in str(caught.value)
+    part = space["at"] if isinstance(space, spaces.Dict) else space
+    assert f"expected one of {part}" in str(caught.value)
+
+
+def test_every_choice_there_is_passes() -> None:
+    for space in (spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3], start=[5, -2])):
+        runner = EnvRunner(SyncVectorEnv([lambda s=space: Chooses(s, None, guilty=False)] * 2))
+        runner.reset(seed=0)
+        for _ in range(50):
+            runner.step(np.zeros(2, dtype=np.int64))
+
+
 # ---- to_env_actions ------------------------------------------------------------------------------
 
 
@@ -348,6 +411,9 @@ def test_same_step_without_last_observation_is_refused(infos: dict) -> None:
     [
         (spaces.Box(-1, 2, (2,)), np.array([[-9, 9], [0.5, 0]], F32), [[-1, 2], [0.5, 0]]),
         (spaces.Box(-1, 2, (1,), np.float64), np.array([[0.5]], F32), [[0.5]]),
+        (spaces.Box(-3, 3, (2,), np.int64), np.array([[-9.7, 1.6]], F32), [[-3, 2]]),
+        (spaces.Box(0, 3, (2,), np.uint8), np.array([[-1.2, 2.5]], F32), [[0, 2]]),
+        (spaces.Discrete(3, dtype=np.uint8), np.array([0, 2]), [0, 2]),
         (spaces.Discrete(3), np.array([0, 2]), [0, 2]),
         (spaces.Discrete(3, start=-5), np.array([0, 2]), [-5, -3]),
         (spaces.MultiDiscrete([2, 2], start=[10, 20]), np.array([[0, 1]]), [[10, 21]]),

@@ -73,12 +73,32 @@ def test_tanh_equals_torchs() -> None:
 @acting
 def test_new_policy_is_close_to_uniform(action_space: Space) -> None:
     """Its head is 100 times smaller than the value function's (Andrychowicz et al. 2021)."""
-    assert built(BOX, action_space).policy(batch(BOX)).abs().max() < 0.05
+    parameters = built(BOX, action_space).policy(batch(BOX))
+    outputs = parameters[:, :2] if isinstance(action_space, spaces.Box) else parameters
+    assert outputs.abs().max() < 0.05
 
 
-def test_gaussian_spread_is_one_and_does_not_depend_on_the_state() -> None:
-    parameters = built(BOX, ACTION_SPACES["box"])(batch(BOX))[0]
-    assert not parameters[:, 2:].any()
+@pytest.mark.parametrize(
+    ("low", "high", "center", "reach"),
+    [
+        (-1, 1, 0, 1), (0, 100, 50, 50), (-1000, 1000, 0, 1000), (0, 1e-3, 5e-4, 5e-4),
+        (-math.inf, math.inf, 0, 1), (0, math.inf, 0, 1), (-1e30, 1e30, 0, 1), (3, 3, 0, 1),
+    ],
+)  # fmt: skip
+def test_means_and_spread_are_in_the_units_of_the_bounds_where_there_are_some(
+    low: float, high: float, center: float, reach: float
+) -> None:
+    """As if the environment were wrapped in RescaleAction(-1, 1); the state changes no spread."""
+    usual = built(BOX, spaces.Box(-1, 1, (2,)))(batch(BOX))[0][:, :2]
+    parameters = built(BOX, spaces.Box(low, high, (2,)))(batch(BOX))[0]
+    assert_close(parameters[:, :2], center + reach * usual)
+    assert_close(parameters[:, 2:], torch.full((B, 2), math.log(reach)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_a_box_of_integers_has_the_scale_of_its_bounds(dtype: str) -> None:
+    network = built(BOX, spaces.Box(0, 10, (1,), dtype))
+    assert (network.action_center.item(), network.action_reach.item()) == (5, 5)
 
 
 def test_all_weights_are_trained() -> None:
