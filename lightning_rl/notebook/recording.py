@@ -221,14 +221,15 @@ def make_rendering_env(env: EnvLike) -> VectorEnv:
             "one, as one episode is recorded. Give its name, a function that makes a "
             "gymnasium.Env, or a vector environment with num_envs=1 that renders."
         )
-    if not isinstance(vector_env, SyncVectorEnv):
+    base = vector_env.unwrapped  # of one whose Tuple observations are given names
+    if not isinstance(base, SyncVectorEnv):
         if vector_env.render_mode != "rgb_array":
             raise EnvError(
                 f"{vector_env} can't draw itself into an array: its render mode is "
                 f"{vector_env.render_mode!r}; make it with render_mode='rgb_array'."
             )
         return vector_env
-    single = vector_env.envs[0]
+    single = base.envs[0]
     if "rgb_array" not in single.metadata.get("render_modes", ()):
         raise EnvError(
             f"{single} can't draw itself into an array: its render modes are "
