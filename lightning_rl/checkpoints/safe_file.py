@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from lightning_rl.errors import CheckpointError
 
 PART = ".part"  # ends the name of a file that is being written
 LEAVES = (type(None), bool, int, float, str, bytes, Tensor)
+CONTAINERS = (dict, OrderedDict, list, tuple, set)
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -62,9 +64,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(checkpoint, part)
-            _read_back(part, checkpoint)
+            if _culprit(checkpoint):  # not plain, but torch may know it
+                _read_back(part, checkpoint)
             part.replace(target)
-            _sync_folder(target.parent)
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint {str(target)!r} could not be written ({error}); expected a folder "
@@ -205,14 +207,14 @@ def _refused(checkpoint: dict[str, Any], error: Exception) -> CheckpointError:
 
 
 def _culprit(value: Any, name: str = "checkpoint") -> str:
-    """Name the first part that is neither a tensor nor plain."""
-    if isinstance(value, dict):
-        parts = {f"{name}[{key!r}]": part for key, part in value.items()}
-    elif isinstance(value, list | tuple | set):
-        parts = {f"{name}[{index}]": part for index, part in enumerate(value)}
-    else:
-        return "" if isinstance(value, LEAVES) else f"{name}, a {type(value).__qualname__}"
-    return next((found for n, part in parts.items() if (found := _culprit(part, n))), "")
+    """Name the first part that is neither a tensor nor plain, or give ""."""
+    if isinstance(value, LEAVES):
+        return ""
+    if type(value) not in CONTAINERS:
+        return f"{name}, a {type(value).__qualname__}"
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found = (_culprit(part, f"{name}[{key!r}]") for key, part in items)
+    return next(filter(None, found), "")
 
 
 def plain_numbers(value: Any) -> Any:
@@ -241,14 +243,3 @@ def is_local(path: str | Path) -> bool:
 def local_path(path: str | Path) -> Path:
     """Give the path on this machine, without the protocol that it may begin with."""
     return path if isinstance(path, Path) else Path(url_to_fs(str(path))[1])
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a renaming to the disk, where the system lets a folder be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
