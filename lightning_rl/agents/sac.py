@@ -25,7 +25,8 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_rl.agents.replay_agent import (
     ReplayAgentModule,
@@ -55,7 +56,9 @@ class SACConfig(ReplayConfig):
     critic_learning_rate: float = 1e-3  # of the critics and the temperature
     tau: float = 0.01  # twice the paper's: on Pendulum-v1 some seeds fail with 0.005
     initial_temperature: float = 1.0  # α at the start
+    learn_temperature: bool = True  # False: α stays as it is at the start
     target_entropy: float | None = None  # H̄ in nats; None: minus the number of action numbers
+    anneal_learning_rate: bool = False  # both, linearly, to 0 at the end of the budget
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -97,7 +100,8 @@ class SACAgent(ReplayAgentModule):
         super().__init__(network or SoftActorCriticNetwork(), config)
         self.save_hyperparameters({"config": asdict(config)})
         self.target_critics: Any = None  # once bound
-        self.log_temperature = nn.Parameter(torch.tensor(config.initial_temperature).log())
+        log_temperature = torch.tensor(config.initial_temperature).log()
+        self.log_temperature = nn.Parameter(log_temperature, requires_grad=config.learn_temperature)
 
     # ---- 1. act ------------------------------------------------------------------------------
 
@@ -180,7 +184,7 @@ class SACAgent(ReplayAgentModule):
             values = self.network.critics(observations, actions).float().amin(0)
         return (temperature * log_probs - values).mean(), log_probs
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> Any:
         """Adam with a learning rate for the actor and one for the critics and the temperature."""
         config = self.config
         rest = [*self.network.critics.parameters(), self.log_temperature]
@@ -188,7 +192,11 @@ class SACAgent(ReplayAgentModule):
             {"params": list(self.network.actor.parameters()), "lr": config.learning_rate},
             {"params": rest, "lr": config.critic_learning_rate},
         ]
-        return Adam(groups, fused=can_fuse(self.trainer))
+        optimizer = Adam(groups, fused=can_fuse(self.trainer))
+        if not config.anneal_learning_rate:
+            return optimizer
+        scheduler = LambdaLR(optimizer, lambda _: 1.0 - self.progress)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     # ---- spaces ------------------------------------------------------------------------------
 

@@ -9,7 +9,12 @@ from lightning_rl.networks.action_values import (
     TwinCritic,
     mlp,
 )
-from lightning_rl.networks.actor_critic import ActorCriticNetwork, FastTanh, TwinLinear
+from lightning_rl.networks.actor_critic import (
+    ActorCriticNetwork,
+    FastTanh,
+    GaussianHead,
+    TwinLinear,
+)
 from lightning_rl.networks.distributions import (
     ActionDistribution,
     Bernoulli,
@@ -37,6 +42,7 @@ __all__ = [
     "DiagonalGaussian",
     "DictEncoder",
     "FastTanh",
+    "GaussianHead",
     "ImageEncoder",
     "MultiCategorical",
     "QNetwork",

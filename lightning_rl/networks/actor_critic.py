@@ -43,6 +43,33 @@ class TwinLinear(nn.Module):
         return torch.addmm(self.bias[0], inputs, self.weight[0])
 
 
+class GaussianHead(nn.Module):
+    """The last layer of a policy over a Box: -> means and log-deviations, (B, 2A).
+
+    They are in the units of the bounds, which ±1 of the linear layer spans (`action_scale`).
+
+    Args:
+        inputs: features of a row.
+        space: the actions.
+        log_std: log-deviation at the start, relative to the bounds: 0 reaches from the middle to
+            either. It is learned, but does not depend on the state (Schulman et al. 2017,
+            section 6.1).
+    """
+
+    def __init__(self, inputs: int, space: spaces.Box, log_std: float = 0.0) -> None:
+        super().__init__()
+        center, reach = action_scale(space)
+        self.center = nn.Buffer(center, persistent=False)  # (A,)
+        self.reach = nn.Buffer(reach, persistent=False)  # (A,)
+        self.linear = orthogonal(nn.Linear(inputs, len(center)), 0.01)
+        self.log_std = nn.Parameter(reach.log() + log_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the parameters of an `action_distribution`."""
+        means = torch.addcmul(self.center, self.reach, self.linear(features))
+        return torch.cat([means, self.log_std.expand_as(means)], dim=-1)
+
+
 class ActorCriticNetwork(nn.Module):
     """A policy and a value function, built when the agent meets its environment.
 
@@ -55,6 +82,7 @@ class ActorCriticNetwork(nn.Module):
         hidden_sizes: units of each hidden layer, for the policy and the value function alike.
         activation: the layer between the linear ones.
         channels: axis of images' channels, "first" or "last". Default: as their shape says.
+        log_std: of a Box's actions at the start (`GaussianHead`).
 
     Example:
         >>> network = ActorCriticNetwork(hidden_sizes=(32,))
@@ -64,18 +92,16 @@ class ActorCriticNetwork(nn.Module):
         (torch.Size([5, 2]), torch.Size([5]))
     """
 
-    action_center: Tensor  # (A,) of a Box's bounds
-    action_reach: Tensor  # (A,) from the center to the bounds
-
     def __init__(
         self,
         hidden_sizes: Sequence[int] = (64, 64),
         activation: Callable[[], nn.Module] = FastTanh,
         channels: str | None = None,
+        log_std: float = 0.0,
     ) -> None:
         super().__init__()
         self.hidden_sizes, self.activation = tuple(hidden_sizes), activation()
-        self.channels = channels
+        self.channels, self.log_std = channels, log_std
 
     def build(self, observation_space: Space, action_space: Space) -> None:
         """Create the layers for these spaces. Called by `bind_env`, once."""
@@ -83,16 +109,11 @@ class ActorCriticNetwork(nn.Module):
         self.encoder = make_encoder(observation_space, self.channels)
         sizes = [int(self.encoder.output_size), *self.hidden_sizes]
         self.hidden: Any = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
-        outputs //= 2 if isinstance(action_space, spaces.Box) else 1  # the deviations are apart
-        self.actor = orthogonal(nn.Linear(sizes[-1], outputs), 0.01)
-        self.critic = orthogonal(nn.Linear(sizes[-1], 1), 1.0)
-        self.log_std: nn.Parameter | None = None
         if isinstance(action_space, spaces.Box):
-            center, reach = action_scale(action_space)
-            self.register_buffer("action_center", center, persistent=False)
-            self.register_buffer("action_reach", reach, persistent=False)
-            # A Gaussian's spread does not depend on the state (Schulman et al. 2017, section 6.1).
-            self.log_std = nn.Parameter(reach.log())
+            self.actor: nn.Module = GaussianHead(sizes[-1], action_space, self.log_std)
+        else:
+            self.actor = orthogonal(nn.Linear(sizes[-1], outputs), 0.01)
+        self.critic = orthogonal(nn.Linear(sizes[-1], 1), 1.0)
 
     def forward(self, observations: ObservationTensors) -> tuple[Tensor, Tensor]:
         """Return the action parameters (B, P) and the values (B,) of B observations.
@@ -104,22 +125,15 @@ class ActorCriticNetwork(nn.Module):
         for layer in self.hidden:
             features = self.activation(layer(features))
         policy_features, value_features = features.unbind(0)
-        return self.action_parameters(policy_features), self.critic(value_features).squeeze(-1)
+        return self.actor(policy_features), self.critic(value_features).squeeze(-1)
 
     def policy(self, observations: ObservationTensors) -> Tensor:
         """Return only the action parameters (B, P): half the work where values are not needed."""
         features = self.encoder(observations)
         for layer in self.hidden:
             features = self.activation(layer.first(features))
-        return self.action_parameters(features)
-
-    def action_parameters(self, features: Tensor) -> Tensor:
-        """Apply the policy's last layer, (B, F) -> (B, P)."""
-        outputs: Tensor = self.actor(features)
-        if self.log_std is None:
-            return outputs
-        means = torch.addcmul(self.action_center, self.action_reach, outputs)  # ±1 is the bounds
-        return torch.cat([means, self.log_std.expand_as(means)], dim=-1)
+        parameters: Tensor = self.actor(features)
+        return parameters
 
 
 def check_actor_critic_outputs(outputs: Any, batch_size: int, action_space: Space) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lightning_rl import AgentTrainer, EnvDataLoader, PPOAgent, PPOConfig, evaluate
 from lightning_rl.errors import ShapeError
+from lightning_rl.networks import GaussianHead
 from lightning_rl.testing.probe_envs import CountingEnv, IdentityEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
@@ -346,10 +347,12 @@ def matching(network: Any, policy: Any) -> list[tuple[Tensor, Tensor]]:
     for half, net in enumerate((policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)):
         for layer, linear in zip(network.hidden, net[::2], strict=True):
             pairs += [(layer.weight[half].T, linear.weight), (layer.bias[half, 0], linear.bias)]
-    for ours, theirs in ((network.actor, policy.action_net), (network.critic, policy.value_net)):
+    actor = network.actor
+    if isinstance(actor, GaussianHead):
+        pairs.append((actor.log_std, policy.log_std))
+        actor = actor.linear
+    for ours, theirs in ((actor, policy.action_net), (network.critic, policy.value_net)):
         pairs += [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]
-    if network.log_std is not None:
-        pairs.append((network.log_std, policy.log_std))
     assert len(pairs) == len(list(policy.parameters()))
     return pairs
 

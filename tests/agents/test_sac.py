@@ -248,3 +248,19 @@ def test_it_solves_pendulum_in_8000_env_steps(seed: int) -> None:
     run.seed = seed
     run.fit(agent, "Pendulum-v1")
     assert evaluate(agent, "Pendulum-v1", episodes=100, seed=10_000 * (seed + 1)).mean > -200
+
+
+def test_a_temperature_that_is_not_learned_stays_as_it_is() -> None:
+    for learns in (False, True):
+        agent = small(replace(SMALL, learn_temperature=learns))
+        trainer(200).fit(agent, identity_env())
+        assert (agent.log_temperature.exp().item() == pytest.approx(0.2)) != learns
+
+
+def test_both_learning_rates_are_annealed_where_asked_for() -> None:
+    for anneals in (False, True):
+        agent = small(replace(SMALL, anneal_learning_rate=anneals))
+        run = trainer(200)
+        run.fit(agent, identity_env())
+        rates = [group["lr"] for group in run.optimizers[0].param_groups]
+        assert rates == ([0, 0] if anneals else [3e-3, 3e-3])

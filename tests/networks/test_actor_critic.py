@@ -98,7 +98,7 @@ def test_means_and_spread_are_in_the_units_of_the_bounds_where_there_are_some(
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
 def test_a_box_of_integers_has_the_scale_of_its_bounds(dtype: str) -> None:
     network = built(BOX, spaces.Box(0, 10, (1,), dtype))
-    assert (network.action_center.item(), network.action_reach.item()) == (5, 5)
+    assert (network.actor.center.item(), network.actor.reach.item()) == (5, 5)
 
 
 def test_all_weights_are_trained() -> None:
