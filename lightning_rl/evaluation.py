@@ -15,7 +15,8 @@ from torch import Tensor
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import EnvError, NonFiniteError, check_counts
 from lightning_rl.settings import count, seed_number
 

@@ -10,13 +10,8 @@ from lightning_rl.envs.runner import (
     VectorStep,
     to_env_actions,
 )
-from lightning_rl.envs.vectorize import (
-    EnvLike,
-    autoreset_mode,
-    is_env,
-    make_separate_env,
-    make_vector_env,
-)
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import EnvLike, autoreset_mode, is_env, make_vector_env
 
 __all__ = [
     "EndedEpisodes",

@@ -31,7 +31,7 @@ def close_made(env: VectorEnv, source: Any) -> None:
     if isinstance(source, gym.Env | VectorEnv):
         return
     if isinstance(source, Sequence) and not isinstance(source, str):
-        sub_envs: Any = getattr(env, "envs", [])
+        sub_envs: Any = getattr(env.unwrapped, "envs", [])
         for given, sub_env in zip(source, sub_envs, strict=True):
             if not isinstance(given, gym.Env):
                 sub_env.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +23,6 @@ EXPECTED = (
     'a name such as "CartPole-v1", an EnvSpec, a gymnasium.Env, a VectorEnv, a function that makes '
     "one, or a list of single ones"
 )
-MAX_NATIVE_ENVS = 100  # sub-environments of a native vector env cost next to nothing each
-MAX_COPIES = 16  # copies of a Python environment are stepped one after the other
 
 
 def is_env(candidate: object) -> bool:
@@ -89,18 +86,18 @@ def _vectorize(env: EnvLike, num_envs: int) -> VectorEnv:
     if isinstance(env, VectorEnv):
         return env
     if isinstance(env, gym.Env):
-        return _stack([env])
+        return stack_envs([env])
     if isinstance(env, str | EnvSpec):
         return _make_vec(env, num_envs)
     if isinstance(env, list | tuple):
-        return _stack([_make_one(part) for part in env])
+        return stack_envs([make_one(part) for part in env])
     first = _call(env)
     if isinstance(first, VectorEnv):
         return first
-    return _stack([first, *(_call(env) for _ in range(num_envs - 1))])
+    return stack_envs([first, *(_call(env) for _ in range(num_envs - 1))])
 
 
-def _stack(envs: Sequence[Any]) -> SyncVectorEnv:
+def stack_envs(envs: Sequence[Any]) -> SyncVectorEnv:
     """Make single environments the sub-environments of one vector environment."""
     for env in envs:
         if not isinstance(env, gym.Env):
@@ -124,7 +121,7 @@ def _stack(envs: Sequence[Any]) -> SyncVectorEnv:
     return SyncVectorEnv([lambda e=env: e for env in envs])  # type: ignore[misc]
 
 
-def _make_one(env: Any) -> Any:
+def make_one(env: Any) -> Any:
     """Make one sub-environment of an item of a list."""
     if isinstance(env, str | EnvSpec):
         with _explained(env):
@@ -174,48 +171,3 @@ def _explained(name: str | EnvSpec) -> Iterator[None]:
             f"no environment could be made from {name!r}: {error} "
             "Give the name of a registered environment; gymnasium.pprint_registry() lists them."
         ) from error
-
-
-def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
-    """Make a separate environment of the same kind; stepping it leaves `env` untouched.
-
-    Environments are deep-copied, so that what the user changed on them (`env.unwrapped.gravity`)
-    is kept; where that fails, they are made again from their spec.
-
-    Args:
-        env: what `make_vector_env` takes.
-        max_envs: sub-environments to make at most, where the number is open.
-
-    Raises:
-        ConfigError: if `max_envs` is below 1.
-        EnvError: if the environment can neither be copied nor made again.
-    """
-    max_envs = count("max_envs", max_envs)
-    if isinstance(env, str | EnvSpec):
-        spec = gym.spec(env) if isinstance(env, str) and env in gym.registry else None
-        native = spec is not None and spec.vector_entry_point is not None
-        return make_vector_env(env, min(max_envs, MAX_NATIVE_ENVS if native else MAX_COPIES))
-    if isinstance(env, list | tuple):
-        parts = [_copy(part) if isinstance(part, gym.Env) else _make_one(part) for part in env]
-        return make_vector_env(_stack(parts), 1)
-    if isinstance(env, VectorEnv):
-        return make_vector_env(_copy(env), 1)
-    if isinstance(env, gym.Env):
-        return make_vector_env(_stack([_copy(env) for _ in range(min(max_envs, MAX_COPIES))]), 1)
-    return make_vector_env(env, min(max_envs, MAX_COPIES))
-
-
-def _copy(env: Any) -> Any:
-    try:
-        return copy.deepcopy(env)
-    except Exception as error:  # whatever an environment's parts raise when they are copied
-        reason = error
-    if env.spec is not None:
-        try:
-            return (gym.make_vec if isinstance(env, VectorEnv) else gym.make)(env.spec)
-        except Exception as error:  # whatever its constructor raises
-            reason = error
-    raise EnvError(
-        f"{env} can't be copied for evaluation, nor made again from its spec ({reason}). Pass a "
-        "function that makes the environment instead of the environment."
-    ) from reason

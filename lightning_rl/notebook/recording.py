@@ -23,7 +23,8 @@ from torch import Tensor
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.networks.distributions import (

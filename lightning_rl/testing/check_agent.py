@@ -17,7 +17,8 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, select, to_array, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.loader import EnvDataLoader
 from lightning_rl.trainer import AgentTrainer

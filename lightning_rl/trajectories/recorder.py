@@ -17,7 +17,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from lightning_rl.buffers.arrays import allocate, named_arrays, select, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import EnvRunner
-from lightning_rl.envs.vectorize import EnvLike, make_separate_env
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.settings import count, seed_number
 from lightning_rl.trajectories.writer import TrajectoryWriter
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import pytest
-from counting_env import CountingEnv, both_modes, counting, zeros
+from counting_env import CountingEnv, both_modes, counting
 from gymnasium.envs.classic_control import CartPoleEnv
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from lightning_rl.envs.vectorize import is_env, make_separate_env, make_vector_env
+from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.vectorize import is_env, make_vector_env
 from lightning_rl.errors import ConfigError, EnvError
 
 # ---- make_vector_env -----------------------------------------------------------------------------
@@ -134,107 +133,3 @@ def test_disabled_autoreset_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize("candidate", [None, 3, [1], [], ([1], [2]), {"a": 1}, zip()])
 def test_data_is_not_taken_for_an_environment(candidate: object) -> None:
     assert not is_env(candidate)
-
-
-# ---- make_separate_env -------------------------------------------------------------------------
-
-
-class Uncopyable(CountingEnv):
-    """Holds a lock, as an environment with a simulator or a connection does."""
-
-    def __init__(self, may_be_made: bool = True) -> None:
-        super().__init__([3])
-        if not may_be_made:
-            raise ValueError("no licence")
-        self.lock = threading.Lock()
-
-
-@pytest.fixture
-def uncopyable_id() -> Iterator[str]:
-    gym.register("Uncopyable-v0", entry_point=Uncopyable, max_episode_steps=5)
-    yield "Uncopyable-v0"
-    del gym.registry["Uncopyable-v0"]
-
-
-GIVEN: dict[str, Callable[[], Any]] = {
-    "env": lambda: CountingEnv([3]),
-    "vector_env": lambda: counting([[3], [5]], AutoresetMode.SAME_STEP),
-}
-
-
-@pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN.keys())
-def test_evaluating_a_copy_leaves_the_training_environment_alone(make: Any) -> None:
-    env, twin = make(), make()
-    for one in (env, twin):
-        one.reset(seed=3)
-    copy = make_separate_env(env, max_envs=4)
-    copy.reset(seed=99)
-    copy.step(zeros(copy))
-    actions = zeros(env) if isinstance(env, VectorEnv) else 0
-    assert repr(env.step(actions)) == repr(twin.step(actions))
-
-
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_changes_the_user_made_are_evaluated_too(name: str) -> None:
-    env = gym.make(name)
-    attribute = "gravity" if name == "CartPole-v1" else "g"
-    setattr(env.unwrapped, attribute, 3.7)  # on Mars
-    copies = make_separate_env(env, max_envs=3)
-    assert copies.get_attr(attribute) == (3.7, 3.7, 3.7)
-
-
-def test_changes_on_a_native_vector_environment_are_evaluated_too() -> None:
-    env = gym.make_vec("CartPole-v1", num_envs=2)
-    env.unwrapped.gravity = 3.7
-    assert make_separate_env(env, max_envs=3).unwrapped.gravity == 3.7
-
-
-@pytest.mark.parametrize(
-    ("env", "episodes", "num_envs"),
-    [
-        ("CartPole-v1", 10, 10),
-        ("CartPole-v1", 1000, 100),
-        ("Pendulum-v1", 1000, 16),
-        (cartpole(), 5, 5),
-        (cartpole(), 1000, 16),
-        (cartpole, 1000, 16),
-        (counting([[1], [2]], AutoresetMode.NEXT_STEP), 1000, 2),
-    ],
-)
-def test_no_more_copies_than_episodes_or_than_pay(env: Any, episodes: int, num_envs: int) -> None:
-    copies = make_separate_env(env, episodes)
-    assert copies.num_envs == num_envs
-    if isinstance(copies, SyncVectorEnv):
-        assert len({id(sub_env.unwrapped) for sub_env in copies.envs}) == num_envs
-
-
-def test_uncopyable_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
-    copies = make_separate_env(gym.make(uncopyable_id), max_envs=2)
-    assert [type(e.unwrapped) for e in copies.envs] == [Uncopyable, Uncopyable]
-    assert [e.spec.max_episode_steps for e in copies.envs] == [5, 5]
-
-
-def test_uncopyable_vector_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
-    env = gym.make_vec(uncopyable_id, num_envs=3)
-    copy = make_separate_env(env, max_envs=2)
-    assert copy is not env
-    assert copy.num_envs == 3
-
-
-def test_environment_without_copy_or_spec_says_what_to_do() -> None:
-    with pytest.raises(EnvError, match="Pass a function that makes the environment"):
-        make_separate_env(Uncopyable(), max_envs=1)
-
-
-def test_spec_that_fails_says_what_to_do_and_why(uncopyable_id: str) -> None:
-    env = gym.make(uncopyable_id)
-    env.spec.kwargs["may_be_made"] = False
-    with pytest.raises(EnvError, match=r"\(no licence.*Pass a function") as caught:
-        make_separate_env(env, max_envs=1)
-    assert isinstance(caught.value.__cause__, ValueError)
-
-
-@pytest.mark.parametrize("env", ["CartPole-v1", CountingEnv([1]), lambda: CountingEnv([1])])
-def test_no_environment_at_all_is_refused(env: Any) -> None:
-    with pytest.raises(ConfigError, match="max_envs=0; expected at least 1"):
-        make_separate_env(env, max_envs=0)
