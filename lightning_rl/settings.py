@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.tuned import tuned_run
 
 TRUTHS = {"true": True, "false": False, 1: True, 0: False}
 
@@ -114,6 +115,23 @@ class Settings:
         for field in fields(self):
             plain = as_annotated(field.name, kinds[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, plain)
+
+    @classmethod
+    def for_env(cls, env: str) -> Self:
+        """Give the settings that are proven for an environment (`lightning_rl.tuned`).
+
+        Args:
+            env: its name.
+
+        Raises:
+            ConfigError: if there are none, naming those there are.
+
+        Example:
+            >>> from lightning_rl import PPOConfig
+            >>> PPOConfig.for_env("LunarLander-v3").gamma
+            0.999
+        """
+        return cls(**tuned_run(cls.__name__, env).settings)
 
     def require_counts(self, *names: str) -> None:
         """Check that settings are at least 1."""

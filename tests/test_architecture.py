@@ -20,6 +20,7 @@ FOLDERS = sorted({path.parent for path in MODULES} - {ROOT})
 # A file or folder imports only from rows above its own; within a folder there are no circles.
 ROWS = (
     ("errors",),
+    ("tuned",),
     ("settings",),
     ("functional", "envs", "locks", "networks", "checkpoints", "updates"),
     ("buffers",),
