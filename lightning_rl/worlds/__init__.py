@@ -13,6 +13,7 @@ from lightning_rl.worlds.chain import (
 from lightning_rl.worlds.dream_env import DreamEnv, visited_states
 from lightning_rl.worlds.dynamics import EnsembleNetwork, Outcome
 from lightning_rl.worlds.eye import Eye, EyeConfig
+from lightning_rl.worlds.film import DrawnDreamEnv, film_dream
 from lightning_rl.worlds.horizon import HorizonErrors, horizon_errors
 from lightning_rl.worlds.percepts import PerceivedEnv, perceive
 from lightning_rl.worlds.picture_chain import (
@@ -25,6 +26,7 @@ from lightning_rl.worlds.picture_chain import (
 )
 from lightning_rl.worlds.pictures import PictureEnv
 from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
+from lightning_rl.worlds.probe import Probe, join_windows
 from lightning_rl.worlds.world_model import (
     Prediction,
     WorldModel,
@@ -33,6 +35,7 @@ from lightning_rl.worlds.world_model import (
 )
 
 __all__ = [
+    "DrawnDreamEnv",
     "DreamConfig",
     "DreamEnv",
     "DreamResult",
@@ -46,9 +49,12 @@ __all__ = [
     "PictureDreamResult",
     "PictureEnv",
     "Prediction",
+    "Probe",
     "WorldModel",
     "WorldModelConfig",
+    "film_dream",
     "horizon_errors",
+    "join_windows",
     "learn_from_pictures",
     "learn_in_dream",
     "make_picture_dream",

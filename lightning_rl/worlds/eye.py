@@ -72,6 +72,9 @@ class EyeNetwork(nn.Module):
         self.shape, self.num_codes, self.blurs = shape, config.num_codes, config.blurs
         pixels, hidden = math.prod(shape), config.hidden_sizes
         self.encoder = mlp((pixels, *hidden, 2 * config.num_codes), nn.SiLU)
+        for weight in self.encoder[-1].parameters():
+            nn.init.zeros_(weight)
+        self.straight = nn.Linear(pixels, 2 * config.num_codes)
         self.decoder = mlp((config.num_codes, *reversed(hidden), pixels), nn.SiLU)
         self.register_buffer("code_mean", torch.zeros(config.num_codes))
         self.register_buffer("code_std", torch.zeros(config.num_codes))  # until it is measured
@@ -100,12 +103,14 @@ class EyeNetwork(nn.Module):
     def encode(self, greys: Tensor) -> tuple[Tensor, Tensor]:
         """Give the means and log-variances of the codes, (B, K) each, of blurred (B, C, H, W).
 
-        What is blurred still overlaps with itself after it has moved, so that codes follow it in
-        nearly straight lines; of sharp pictures they would fold.
+        Codes are to follow what moves in nearly straight lines, not to fold. So pictures are
+        blurred, as what is blurred still overlaps with itself after it has moved; and there is a
+        straight path beside the layers, whose part is 0 at first: the eye begins as a linear one.
         """
         for _ in range(self.blurs):
             greys = avg_pool2d(greys, 3, stride=1, padding=1)
-        means, log_variances = self.encoder(greys.flatten(1)).chunk(2, dim=-1)
+        flat = greys.flatten(1)
+        means, log_variances = (self.straight(flat) + self.encoder(flat)).chunk(2, dim=-1)
         return means, log_variances
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ eye V, a memory M, a controller C; here with the world model and the agents that
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
+from lightning_rl.notebook.recording import EpisodeRecord
 from lightning_rl.settings import seed_number
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory
@@ -36,6 +39,7 @@ from lightning_rl.trajectories.recorder import open_recorder
 from lightning_rl.worlds.chain import QUIET, DreamConfig, mean_return, train_world_model
 from lightning_rl.worlds.dream_env import DreamEnv, visited_states
 from lightning_rl.worlds.eye import Eye
+from lightning_rl.worlds.film import DrawnDreamEnv, film_dream
 from lightning_rl.worlds.percepts import PerceivedEnv, perceive
 from lightning_rl.worlds.pictures import PictureEnv
 from lightning_rl.worlds.world_model import WorldModel
@@ -89,6 +93,32 @@ class PictureDreamResult(NamedTuple):
             num_envs: sub-environments, where the number is open; 1 for an `EpisodePlayer`.
         """
         return PerceivedEnv(PictureEnv(self.source, num_envs, *self.size), self.eye)
+
+    def drawn_dream(self) -> DrawnDreamEnv:
+        """Make one dream that begins where episodes did, drawn: for an `EpisodePlayer`."""
+        starts = self.percepts.start_observations
+        dream = DreamEnv(self.model, starts, 1, self.dream.horizon, self.dream.known_range)
+        return DrawnDreamEnv(dream, self.eye)
+
+    def film(
+        self, seed: int = 0, num_steps: int = 60, members: Sequence[int] | None = None
+    ) -> EpisodeRecord:
+        """Let the agent act in the real environment, and dream on beside it: see `film_dream`.
+
+        Args:
+            seed: of the episode.
+            num_steps: env steps of it, at most.
+            members: of the ensemble.
+        """
+        drawn = PictureEnv(self.source, 1, *self.size)
+        with tempfile.TemporaryDirectory() as scratch:
+            seen = make_seen_trajectory(
+                self.agent, self.eye, drawn, scratch, num_steps, seed, progress=False
+            )
+            longest = int(seen.episode_lengths.argmax())
+            episode = seen.episode(longest)
+            known: Any = self.dream.known_range
+            return film_dream(self.model, self.eye, episode, 1, None, members, known)
 
 
 def train_eye(

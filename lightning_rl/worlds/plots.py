@@ -9,14 +9,19 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure
-from lightning_rl.worlds.horizon import horizon_errors
-from lightning_rl.worlds.world_model import WorldModel, predict_windows
+from lightning_rl.worlds.horizon import compare, horizon_errors
+from lightning_rl.worlds.probe import Probe
+from lightning_rl.worlds.world_model import WorldModel
 
 PANELS_PER_ROW = 2  # panels side by side
 
 
 def plot_predictions(
-    model: WorldModel, windows: dict[str, Tensor], index: int = 0, path: str | None = None
+    model: WorldModel,
+    windows: dict[str, Tensor],
+    index: int = 0,
+    path: str | None = None,
+    probe: Probe | None = None,
 ) -> Figure:
     """Plot what happened against what the model predicts, open loop, from the first observation.
 
@@ -29,6 +34,8 @@ def plot_predictions(
             such as `dataset.with_window(20)[range(256)]`.
         index: which of them.
         path: where to write the picture; its ending chooses the format (`.png`, `.svg`, `.pdf`).
+        probe: reads the true state off percepts; `windows` are then those of `join_windows`, and
+            the panels show the state.
 
     Returns:
         The figure; a notebook shows it when it is a cell's last line.
@@ -49,9 +56,10 @@ def plot_predictions(
         'observation 3'
     """
     chosen = {name: values[index : index + 1] for name, values in windows.items()}
-    prediction = predict_windows(model, chosen)
-    truth, mean = chosen["next_observations"][0].cpu(), prediction.mean[0].cpu()  # (k, D)
-    band = 2 * prediction.observations[:, 0].std(0, correction=0).cpu()
+    seen = compare(model, chosen, probe)
+    truth, members = seen.truth[0], seen.members[:, 0]  # (k, D), (E, k, D)
+    mean, band = members.mean(0), 2 * members.std(0, correction=0)
+    name = "observation" if probe is None else "state"
     size = truth.shape[-1]
     rows = -(-size // PANELS_PER_ROW)
     figure = NotebookFigure(figsize=(8, 2.2 * rows), layout="constrained")
@@ -59,7 +67,7 @@ def plot_predictions(
     for number, axes in enumerate(panels):
         if number < size:
             _draw_panel(axes, truth[:, number], mean[:, number], band[:, number])
-            axes.set_ylabel(f"observation {number}")
+            axes.set_ylabel(f"{name} {number}")
         axes.set_visible(number < size)
     panels[0].legend(loc="best")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))  # shared by all
@@ -76,7 +84,10 @@ def _draw_panel(axes: Any, truth: Tensor, mean: Tensor, band: Tensor) -> None:
 
 
 def plot_horizon_errors(
-    model: WorldModel, windows: dict[str, Tensor], path: str | None = None
+    model: WorldModel,
+    windows: dict[str, Tensor],
+    path: str | None = None,
+    probe: Probe | None = None,
 ) -> Figure:
     """Plot the error of predictions 1 to k steps ahead, with what the model itself expects.
 
@@ -84,6 +95,7 @@ def plot_horizon_errors(
         model: a trained world model.
         windows: as `lightning_rl.worlds.horizon_errors` takes them.
         path: where to write the picture.
+        probe: as `lightning_rl.worlds.horizon_errors` takes it.
 
     Returns:
         The figure.
@@ -103,7 +115,7 @@ def plot_horizon_errors(
         >>> figure.axes[0].get_xlabel()
         'steps ahead'
     """
-    errors = horizon_errors(model, windows)
+    errors = horizon_errors(model, windows, probe)
     figure = NotebookFigure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     ahead = range(1, len(errors.error) + 1)
