@@ -27,6 +27,7 @@ from lightning_rl.notebook.curves import plot_returns
 from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.worlds.chain import DreamConfig, learn_in_dream
+from lightning_rl.worlds.picture_chain import PictureDreamConfig, learn_from_pictures
 from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
 from lightning_rl.worlds.world_model import WorldModel
 
@@ -106,6 +107,9 @@ def dream(
 ) -> None:
     """Collect random env steps, learn a world model, and train PPO in it; then evaluate for real.
 
+    With `dream --pixels`, all of it is learned from pictures, and a film is written: reality above,
+    what was dreamt below. `dream --pixels --help` shows its settings.
+
     Args:
         env: name of a Gymnasium environment.
         seed: of everything.
@@ -115,8 +119,7 @@ def dream(
         agent: PPO's settings.
     """
     folder = Path(output_dir)
-    paths = (folder / f"trajectories_{number}" for number in count())
-    directory = next(path for path in paths if not path.exists())
+    directory = new_folder(folder)
     options: dict[str, Any] = {"default_root_dir": folder}
     result = learn_in_dream(env, directory, PPOAgent(config=agent), None, settings, seed, **options)
     print(f"\nPPOAgent in a dream of {env}, {result.real_steps} real env steps, seed {seed}")
@@ -125,6 +128,50 @@ def dream(
     write_results(result.agent, trainer, folder)
     print(f"{'data':>10}: {directory.resolve()}")
     write_model(result.model, env, seed, folder)
+
+
+def new_folder(folder: Path) -> Path:
+    """Name a folder for trajectories that does not exist yet."""
+    paths = (folder / f"trajectories_{number}" for number in count())
+    return next(path for path in paths if not path.exists())
+
+
+def dream_in_pictures(
+    env: str = "CartPole-v1",
+    seed: int = 0,
+    episodes: int = 100,
+    output_dir: str = "runs/dream_in_pictures",
+    film: str = "film.gif",
+    settings: PictureDreamConfig = PictureDreamConfig(),
+    agent: PPOConfig = PPOConfig(),
+) -> None:
+    """Learn from random pictures to see, to dream and to act; then evaluate, and film, for real.
+
+    Args:
+        env: name of a Gymnasium environment that can be drawn.
+        seed: of everything.
+        episodes: greedy episodes of the evaluation in the real environment.
+        output_dir: folder for the trajectories, the film and the checkpoints.
+        film: name of the film; its ending chooses the format (`.gif`, `.png`, `.mp4`).
+        settings: of collecting, of the eye, of the world model's training and of the dream.
+        agent: PPO's settings.
+    """
+    folder = Path(output_dir)
+    directory = new_folder(folder)
+    options: dict[str, Any] = {"default_root_dir": folder}
+    learner = PPOAgent(config=agent)
+    result = learn_from_pictures(env, directory, learner, config=settings, seed=seed, **options)
+    print(f"\nPPOAgent in a dream of {env} in pictures, {result.real_steps} real env steps")
+    score = evaluate(learner, result.env(episodes), episodes=episodes, seed=seed)
+    print(f"greedy evaluation: {score}")
+    trainer: Any = learner.trainer
+    write_results(learner, trainer, folder)
+    result.film(seed).save(folder / film)
+    result.eye.trainer.save_checkpoint(folder / "eye.ckpt")
+    result.model.trainer.save_checkpoint(folder / "world_model.ckpt")
+    files = {"data": directory, "film": folder / film, "eye": folder / "eye.ckpt"}
+    for what, path in (files | {"model": folder / "world_model.ckpt"}).items():
+        print(f"{what:>10}: {path.resolve()}")
 
 
 def write_model(model: WorldModel, env: str, seed: int, folder: Path) -> None:
@@ -151,6 +198,7 @@ COMMANDS: dict[str, Any] = {
     "sac": command(SACAgent, SACConfig, "Pendulum-v1", 20_000),
     "dream": dream,
 }
+PIXELS = {"dream": dream_in_pictures}  # what `--pixels` makes of a subcommand
 
 
 def main(args: list[str] | None = None) -> None:
@@ -158,7 +206,10 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     if not args or args[0] not in (*COMMANDS, "-h", "--help"):
         args = ["ppo", *args]
-    auto_cli(COMMANDS, args=args, prog="python -m lightning_rl")
+    commands = COMMANDS
+    if args[0] in PIXELS and "--pixels" in args:
+        args, commands = [a for a in args if a != "--pixels"], COMMANDS | PIXELS
+    auto_cli(commands, args=args, prog="python -m lightning_rl")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
+from lightning_rl.worlds.eye import Eye
 from lightning_rl.worlds.world_model import WorldModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
@@ -73,6 +74,20 @@ def test_dreaming_is_a_subcommand_that_can_be_repeated(
         assert str(tmp_path / name) in said
         assert (tmp_path / name).exists()
     assert WorldModel.load_from_checkpoint(tmp_path / "world_model.ckpt").network.is_measured
+
+
+def test_dreaming_in_pixels_writes_a_film(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"random_steps": 300, "eye_epochs": 1, "model_epochs": 1, "dream_steps": 3000}
+    options = [word for name, n in small.items() for word in (f"--settings.{name}", str(n))]
+    main(["dream", "--pixels", *options, "--episodes", "2", "--output_dir", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "PPOAgent in a dream of CartPole-v1 in pictures, 300 real env steps" in said
+    for name in ("film.gif", "agent.ckpt", "eye.ckpt", "world_model.ckpt", "trajectories_0"):
+        assert str(tmp_path / name) in said
+        assert (tmp_path / name).exists()
+    assert Eye.load_from_checkpoint(tmp_path / "eye.ckpt").network.is_trained
 
 
 def test_an_unknown_option_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
