@@ -77,9 +77,9 @@ def test_the_loss_is_summed_over_pixels_and_averaged_over_pictures() -> None:
 
 def test_the_price_of_codes_is_the_kl_divergence_from_a_standard_normal() -> None:
     eye = Eye(EyeConfig(num_codes=2, hidden_sizes=(4,)), PICTURES)
-    last = eye.network.encoder[-1]
-    torch.nn.init.zeros_(last.weight)
-    last.bias.data = torch.tensor([1.0, -2.0, 0.0, 0.5])  # means, log-variances
+    straight = eye.network.straight  # the other layers' last weights are 0 at first
+    torch.nn.init.zeros_(straight.weight)
+    straight.bias.data = torch.tensor([1.0, -2.0, 0.0, 0.5])  # means, log-variances
     normal = torch.distributions.Normal
     mine = normal(torch.tensor([1.0, -2.0]), torch.tensor([0.0, 0.5]).div(2).exp())
     expected = torch.distributions.kl_divergence(mine, normal(0.0, 1.0)).sum()
