@@ -120,7 +120,7 @@ def film_dream(
             f"members={chosen}; expected numbers from 0 to {model.network.num_members - 1}."
         )
     shown = pictures_of(episode)[start : last + 1]
-    rows = [[_panel("real", picture) for picture in shown.numpy()]]
+    rows = [[_panel(f"real, step {start + t}", shown[t].numpy()) for t in range(len(shown))]]
     for member in chosen:
         path = prediction.observations[member, 0]  # (k, D)
         end = _first_end(path.numpy(), prediction.terminated[member, 0].numpy(), known_range)

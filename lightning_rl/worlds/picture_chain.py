@@ -55,7 +55,7 @@ class PictureDreamConfig(DreamConfig):
     width: int = 16  # pixel columns
     eye_epochs: int = 20  # passes over the pictures, each time
     eye_batch_size: int = 256
-    known_range: float | None = 1.5  # times what the next line says, about its middle
+    known_range: float | None = 2.0  # times what the next line says, about its middle
     range_quantile: float = 0.005  # codes are skewed: known are all but so many at either end
 
     def __post_init__(self) -> None:

@@ -148,6 +148,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "replay_learning": further_rows.replay_learning_rows,
     "trajectories": further_rows.trajectory_rows,
     "dream": further_rows.dream_rows,
+    "pixels": further_rows.pixel_rows,
     "live": further_rows.live_rows,
     "images": further_rows.image_rows,
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import images
 import live
+import pixels
 import replay_agents
 import trajectories
 import world_model
@@ -111,6 +112,36 @@ def dream_rows(repeats: int) -> list[Row]:
         ("Pendulum above -250 from a dream, of 5", str(above), ">= 4", f"{pendulum}"),
         ("the chain to 475 / PPO without a model", f"{chain:.1f}", "<= 4", cell),
         ("PPO in a dream / in the real native env", f"{dreamt:.2f}", "<= 1.5", cell),
+    ]
+
+
+def pixel_rows(_: int) -> list[Row]:
+    """Count what is reached from dreams of pictures, beside PPO on the same pictures."""
+    with silence():
+        alone = [pixels.cartpole(seed) for seed in range(300, 300 + SEEDS)]
+        more = [pixels.cartpole(seed, rounds=1) for seed in range(300, 300 + SEEDS)]
+        pendulum = [pixels.pendulum(seed) for seed in range(300, 305)]
+        cpu = statistics.median(run.seconds for run in alone)
+        as_many = [pixels.ppo(seed, 10_000) for seed in range(300, 303)]
+        as_long = [pixels.ppo(seed, 1_000_000, cpu) for seed in range(300, 303)]
+        speeds = pixels.speeds()
+    good, poor, solved = (
+        sum(run.mean >= least for run in runs)
+        for runs, least in ((alone, 400), (alone, 200), (more, SOLVED))
+    )
+    seconds = f"{cpu:.0f} s of CPU time each"
+    above = sum(run.mean > -300 for run in pendulum)
+    ratio = speeds["dream"] / speeds["drawn and seen"]
+    cell = ", ".join(f"{name} {value:,.0f} a second" for name, value in speeds.items())
+    steps = [run.real_steps for run in as_long]
+    return [
+        (f"CartPole from 10,000 pictures at 400, of {SEEDS}", str(good), ">= 9", seconds),
+        (f"the same at 200, of {SEEDS}", str(poor), "10", f"{pixels.means(alone)}"),
+        (f"and a round of 2,000 at 475, of {SEEDS}", str(solved), "10", f"{pixels.means(more)}"),
+        ("Pendulum from pictures above -300, of 5", str(above), ">= 4", f"{pendulum}"),
+        ("PPO on the same pictures, 10,000 env steps", f"{pixels.means(as_many)}", "", ""),
+        ("PPO on them, the same CPU time", f"{pixels.means(as_long)}", "", f"{steps} env steps"),
+        ("dream / real env in percepts, env steps a second", f"{ratio:.1f}", ">= 1", cell),
     ]
 
 
