@@ -1,4 +1,4 @@
-"""An environment that comes in a LightningDataModule."""
+"""What an agent is trained on, where it is no environment: a LightningDataModule, DataLoaders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_rl.errors import StateError
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.envs.vectorize import EXPECTED
+from lightning_rl.errors import EnvError, StateError
 from lightning_rl.loader import EnvDataLoader
 
 Loaders = tuple[Any, Any, LightningDataModule | None]  # of training, of evaluation, or of both
@@ -20,6 +22,20 @@ def has_validation_data(*data: Any) -> bool:
     """Tell whether one of them is a datamodule that says what to validate on."""
     modules = (part for part in data if isinstance(part, LightningDataModule))
     return any(is_overridden("val_dataloader", module) for module in modules)
+
+
+def check_bound_for(agent: LightningAgentModule, data: Any) -> None:
+    """Check that an agent's network has been built, as plain data bring it no spaces.
+
+    Raises:
+        EnvError: if it was not; perhaps the data were meant as an environment.
+    """
+    if agent.observation_space is None and hasattr(agent.network, "build"):
+        raise EnvError(
+            f"fit got a {type(data).__name__} for an agent that has met no environment, so its "
+            f"network has no weights yet; expected an environment: {EXPECTED}. For DataLoaders, "
+            "bind the agent first: EnvDataLoader(agent, env)."
+        )
 
 
 @contextmanager

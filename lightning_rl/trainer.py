@@ -19,7 +19,7 @@ from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.checkpoints.latest import last_run
-from lightning_rl.datamodule import early_loaders, has_validation_data
+from lightning_rl.datamodule import check_bound_for, early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
 from lightning_rl.errors import StateError
 from lightning_rl.evaluation import EvaluationDataLoader
@@ -144,7 +144,7 @@ class AgentTrainer(Trainer):
         check_callbacks(callbacks, evaluates, self._is_limited)
         # Without a limit the budget of env steps ends the run, not an epoch.
         unlimited = {} if self._is_limited else {"max_epochs": -1}
-        make_loaders = partial(self._loaders, model, evaluates)
+        make_loaders = partial(self._loaders, model, evaluates, ckpt_path is None)
         with (
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None),
             waiting_for_episodes(callbacks),
@@ -162,10 +162,17 @@ class AgentTrainer(Trainer):
             super().fit(model, *data, ckpt_path, weights_only)
 
     def _loaders(
-        self, agent: LightningAgentModule, evaluates: bool, data: Any, validation: Any
+        self,
+        agent: LightningAgentModule,
+        evaluates: bool,
+        is_new: bool,
+        data: Any,
+        validation: Any,
     ) -> tuple[Any, Any]:
         """Make the loaders of training and of evaluation, which is in the same env by default."""
         loader = self._training_loader(agent, data)
+        if is_new:  # a checkpoint would bring the spaces
+            check_bound_for(agent, data)
         if not evaluates:
             return loader, loader  # not looked at, but Lightning would warn if there were none
         source = env_of(loader if validation is None else validation)

@@ -10,7 +10,7 @@ from countdown import CONFIG, Countdown
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lightning_rl import AgentTrainer, EnvDataLoader, PPOAgent
+from lightning_rl import AgentTrainer, DQNAgent, EnvDataLoader, PPOAgent, SACAgent
 from lightning_rl.errors import EnvError, StateError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
@@ -128,6 +128,15 @@ def test_what_is_no_environment_is_refused_as_if_it_had_been_given_to_fit() -> N
     with pytest.raises(EnvError, match="got int; expected a name"):
         make_trainer().fit(PPOAgent(), datamodule=data)
     assert "setup" not in vars(data)
+
+
+@pytest.mark.parametrize("data", [5, {"train": 1}, DataLoader([1, 2])])  # type: ignore[arg-type]
+def test_an_agent_without_weights_says_what_it_needs(data: Any) -> None:
+    for agent in (PPOAgent(), DQNAgent(), SACAgent()):
+        with pytest.raises(
+            EnvError, match=r"has met no environment.*expected an environment: a na"
+        ):
+            make_trainer().fit(agent, data)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
