@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from gymnasium import Space
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
-from lightning_rl.buffers.arrays import select, to_array, to_tensor
+from lightning_rl.buffers.arrays import select, to_array
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.checkpoints.agent_state import (
     STATE_KEY,
@@ -20,9 +19,9 @@ from lightning_rl.checkpoints.agent_state import (
     load_agent_state,
     restore_run,
 )
-from lightning_rl.checkpoints.module import CheckpointedModule
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
-from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
+from lightning_rl.errors import ConfigError, ShapeError
+from lightning_rl.policy import PolicyModule, check_acted
 from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
@@ -30,7 +29,7 @@ from lightning_rl.stats.normalization import ObservationNormalizer
 from lightning_rl.updates import check_loss, clip_norm
 
 
-class LightningAgentModule(CheckpointedModule):
+class LightningAgentModule(PolicyModule):
     """Base class of all agents. An author writes three methods; the rest can be overridden.
 
     - `act(observations, deterministic)`: the actions, and what to remember about them;
@@ -62,8 +61,7 @@ class LightningAgentModule(CheckpointedModule):
     max_grad_norm: float | None = None  # clips where the trainer has no gradient_clip_val
 
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
-        super().__init__()
-        self.network: Any = network
+        super().__init__(network)
         self.runner: Any = None  # the EnvRunner, once bound to an environment
         self.replay_buffer: Any = None
         self.rollout_steps = count("rollout_steps", rollout_steps)
@@ -72,41 +70,12 @@ class LightningAgentModule(CheckpointedModule):
         self.seed = 0
         self.stop_updates = False
         self.episodes = EpisodeHistory()
-        self.generator = torch.Generator()
-        self.observation_space: Any = None  # the spaces of one sub-environment, once bound
-        self.action_space: Any = None
-        self.observation_normalizer: ObservationNormalizer | None = None
         self.metrics = IterationMetrics()
         self._minibatches: Iterator[Any] = iter(())
         self.env_steps_at_fit_start = 0  # env steps when this run's budget began
         self.is_fitting = False
         self._world_size = 1
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
-
-    # ---- what an author writes ---------------------------------------------------------------
-
-    def act(
-        self, observations: Any, deterministic: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Choose an action for each of N sub-environments.
-
-        Args:
-            observations: (N, ...) tensor, or a dict of them, on the agent's device.
-            deterministic: choose the best action instead of drawing one.
-
-        Returns:
-            Actions (N,) or (N, A), and what the buffer shall remember: name -> (N, ...).
-        """
-        raise NotImplementedError("an agent must define act(observations, deterministic=False)")
-
-    def assess(self, observations: Any) -> dict[str, Tensor]:
-        """Say what the agent makes of N observations, for an `EpisodePlayer`. Default: nothing.
-
-        Returns:
-            Any of: action_parameters (N, P), which make an `action_distribution`; means and stds
-            (N, A); action_values (N, n); values (N,).
-        """
-        return {}
 
     # ---- the environment ---------------------------------------------------------------------
 
@@ -125,59 +94,11 @@ class LightningAgentModule(CheckpointedModule):
         self.runner = EnvRunner(env, self._record_episodes)
         self.replay_buffer = self.make_buffer(env.num_envs)
 
-    def bind_spaces(self, observation_space: Space, action_space: Space, seed: int = 0) -> None:
-        """Build the network for these spaces, or check that it was built for them."""
-        if self.observation_space is not None:
-            if (observation_space, action_space) != (self.observation_space, self.action_space):
-                raise SpaceError(
-                    f"the agent was built for {self.observation_space} and {self.action_space}; "
-                    f"this environment has {observation_space} and {action_space}. Make a new "
-                    "agent for it."
-                )
-            return
-        build = getattr(self.network, "build", None)
-        if build is not None:
-            with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
-                torch.manual_seed(seed)
-                build(observation_space, action_space)
-        self.observation_space, self.action_space = observation_space, action_space
-        self.check_network()
-
-    def check_bound(self) -> None:
-        """Check that the agent knows its spaces.
-
-        Raises:
-            StateError: if it was never trained, loaded or bound.
-        """
-        if self.observation_space is None:
-            raise StateError(
-                "the agent has not met an environment yet; call trainer.fit(agent, env) or load a "
-                "checkpoint first."
-            )
-
-    def check_network(self) -> None:
-        """Check the network's outputs, once bound. The default accepts everything."""
-
     def make_buffer(self, num_envs: int) -> RolloutBuffer:
         """Allocate the buffer that `rollout` fills."""
         self.check_bound()
         num_steps = math.ceil(self.rollout_steps / num_envs)
         return RolloutBuffer(num_steps, num_envs, self.input_space, self.action_space)
-
-    def prepare(self, observations: Any) -> Any:
-        """Turn raw observations (N, ...) into what the network sees: normalised, if asked for."""
-        normalizer = self.observation_normalizer
-        return observations if normalizer is None else normalizer(observations)
-
-    @property
-    def input_space(self) -> Any:
-        """The space of what the network sees: real numbers, where integers were normalised."""
-        normalizer = self.observation_normalizer
-        return self.observation_space if normalizer is None else normalizer.space
-
-    def as_input(self, observations: Any) -> Any:
-        """Put prepared observations on the agent's device, in the network's dtype."""
-        return to_tensor(observations, self.device, self.dtype)
 
     def _check_actions(self, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
         if got != expected:
@@ -208,7 +129,8 @@ class LightningAgentModule(CheckpointedModule):
             self.observation_normalizer.forget_pending()
         buffer.start(self.prepare(runner.observations))
         for t in range(math.ceil(total_step / runner.num_envs)):
-            actions, remembered = self.act(self.as_input(select(buffer.observations, t)))
+            inputs = self.as_input(select(buffer.observations, t))
+            actions, remembered = check_acted(self.act(inputs))
             chosen = to_array(actions)
             self._check_actions(chosen.shape, buffer.actions.shape[1:])
             step = runner.step(to_env_actions(chosen, self.action_space))
@@ -230,9 +152,12 @@ class LightningAgentModule(CheckpointedModule):
         """Cut the rollout into the minibatches of this iteration. The default is one of all rows.
 
         Returns:
-            Dicts of tensors, (B, ...); reset rows are left out.
+            Dicts of tensors, (B, ...). Those of the default, which leaves reset rows out, hold
+            `observations`, `actions`, `rewards`, `next_observations` (the last ones of an episode
+            where it ended), `terminated`, `truncated`, and what `act` remembered, by its names.
         """
         batch = self.replay_buffer.rows(self.device)
+        batch["next_observations"] = self.replay_buffer.next_rows(self.device)
         return [select(batch, batch.pop("valid"))]
 
     def start_iteration(self) -> Any:
@@ -356,30 +281,6 @@ class LightningAgentModule(CheckpointedModule):
         counts = torch.tensor(count, device=self.device)
         return int(self.trainer.strategy.reduce(counts, reduce_op="sum"))
 
-    # ---- evaluation --------------------------------------------------------------------------
-
-    def forward(self, observations: Any) -> Tensor:
-        """Choose the best actions (N, ...) for prepared observations."""
-        return self.act(observations, deterministic=True)[0]
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the returns of evaluation episodes as `val_episode_return`."""
-        self._log_evaluation("val", batch)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the returns of evaluation episodes as `test_episode_return`."""
-        self._log_evaluation("test", batch)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Return the evaluation episodes; for a batch of observations, the best actions."""
-        return batch if isinstance(batch, dict) and "episode_return" in batch else self(batch)
-
-    def _log_evaluation(self, stage: str, batch: dict[str, Tensor]) -> None:
-        scalars = {"step": float(self.env_steps)}
-        for name in ("episode_return", "episode_length"):
-            scalars[f"{stage}_{name}"] = batch[name].mean().item()
-        self.log_dict(scalars, batch_size=1, sync_dist=True)
-
     # ---- Lightning's hooks: start, save, resume ----------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -390,6 +291,12 @@ class LightningAgentModule(CheckpointedModule):
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches}; expected 1, as "
                 "a Lightning batch is a whole iteration of updates. Use a larger batch_size in the "
                 "agent's config: the gradient of a larger minibatch is what accumulation computes."
+            )
+        if stage == "fit" and not self.automatic_optimization:
+            raise ConfigError(
+                "automatic_optimization=False; expected True: an iteration feeds its minibatches "
+                "to training_step one by one, each with an optimizer step. Return the loss, and "
+                "give parts of the network other settings by the optimizer's parameter groups."
             )
         self.is_fitting = stage == "fit"
         self._world_size = self.trainer.world_size
@@ -416,18 +323,25 @@ class LightningAgentModule(CheckpointedModule):
 
     def extra_state(self) -> dict[str, Any]:
         """Give what a subclass wants saved beside its weights: plain values, arrays, tensors."""
-        normalizer = self.observation_normalizer
-        return {} if normalizer is None else {"observations": normalizer.moments.state_dict()}
+        return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Take over what `extra_state` gave."""
-        if self.observation_normalizer is not None:
-            self.observation_normalizer.moments.load_state_dict(state["observations"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what is copied and pickled: all but the trainer and the running environment."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"runner": None, "_minibatches": iter(())}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs, as tensors and plain Python."""
         checkpoint[STATE_KEY] = agent_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the network for the saved spaces and take over counters and statistics."""
-        self._resumed = load_agent_state(self, checkpoint)
+        """Build the network for the saved spaces and take over counters and statistics.
+
+        An agent that has trained and is only to play, as in `trainer.test(ckpt_path=...)`, keeps
+        its own counters, history and replay buffer: it takes over the weights alone.
+        """
+        state = load_agent_state(self, checkpoint, self.is_fitting or self.env_steps == 0)
+        self._resumed = state if self.is_fitting else None

@@ -40,8 +40,14 @@ class EvaluationResult(NamedTuple):
         return float(self.returns.std())
 
     def __str__(self) -> str:
-        """Say the result in one line."""
-        return f"return {self.mean:.1f} ± {self.std:.1f} over {len(self.returns)} episodes"
+        """Say the result in one line, with more digits where returns are small."""
+        digits = 1 if abs(self.mean) >= 10 else 2
+        numbers = f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
+        return f"return {numbers} over {len(self.returns)} episodes"
+
+    def __repr__(self) -> str:
+        """Say the result, not all of its numbers."""
+        return f"<EvaluationResult: {self}>"
 
 
 def evaluate(

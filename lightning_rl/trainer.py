@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar
+from lightning.pytorch.utilities.compile import to_uncompiled
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.controls import Controls
@@ -21,13 +23,18 @@ from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.checkpoints.latest import last_run
 from lightning_rl.datamodule import check_bound_for, early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
-from lightning_rl.errors import StateError
+from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
 from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
 from lightning_rl.notices import OneLineSummary, quiet_lightning
+from lightning_rl.policy import COMPILE_IN_PLACE, is_compiled
 from lightning_rl.settings import count, given_count, seed_number, truth
 
+NOTHING_TRAINED = (
+    "Nothing was trained: this trainer has come to its max_epochs, max_steps or max_time already. "
+    "Make a new trainer, or give a budget by max_env_steps, which each fit has for itself."
+)
 DEFAULT_MAX_ENV_STEPS = 65_536
 DEFAULT_MAX_EPOCHS = 1000  # on plain DataLoaders: Lightning's
 LOG_EVERY_ROWS = 4096  # log at most once in so many rows: logging must not cost training time
@@ -131,6 +138,8 @@ class AgentTrainer(Trainer):
         Raises:
             StateError: if an agent is given no environment.
         """
+        if is_compiled(model) and isinstance(to_uncompiled(model), LightningAgentModule):
+            raise ConfigError(f"fit got what torch.compile has returned. {COMPILE_IN_PLACE}")
         if not isinstance(model, LightningAgentModule):
             with quiet_lightning(in_notebook()), graceful_interrupt(self):
                 super().fit(
@@ -156,10 +165,11 @@ class AgentTrainer(Trainer):
             temporarily(self.fit_loop, **unlimited),
             early_loaders(make_loaders, train_dataloaders, val_dataloaders, datamodule) as data,
         ):
-            if ckpt_path == "last":
-                ckpt_path = last_run(self)
-            self._has_fitted = True
+            ckpt_path = last_run(self) if ckpt_path == "last" else ckpt_path
+            self._has_fitted, before = True, self.global_step
             super().fit(model, *data, ckpt_path, weights_only)
+        if self.global_step == before and ckpt_path is None:
+            warnings.warn(NOTHING_TRAINED, stacklevel=2)
 
     def _loaders(
         self,

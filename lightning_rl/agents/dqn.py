@@ -54,6 +54,7 @@ class DQNConfig(ReplayConfig):
     double_q: bool = True  # choose the next action by Q, and value it by Q'
     exploration_fraction: float = 0.16  # part of the budget in which ε falls from 1, linearly
     final_epsilon: float = 0.05
+    explore_again: bool = True  # in a further fit, ε falls from 1 again; False: it stays final
     anneal_learning_rate: bool = True  # linearly, to 0 at the end of the budget
     max_grad_norm: float = 10.0  # used where the trainer has no gradient_clip_val
     priority_exponent: float = 0.0  # α of prioritised replay (Schaul et al. 2016); 0: uniform
@@ -125,7 +126,8 @@ class DQNAgent(ReplayAgentModule):
     def rollout(self, total_step: int) -> None:
         """Let ε and β follow their schedules, and act."""
         config, progress = self.config, self.progress
-        fall = min(1.0, progress / config.exploration_fraction)
+        goes_on = self.env_steps_at_fit_start > 0 and not config.explore_again
+        fall = 1.0 if goes_on else min(1.0, progress / config.exploration_fraction)
         self.epsilon = 1.0 + fall * (config.final_epsilon - 1.0)
         if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
             start = config.importance_exponent

@@ -24,6 +24,8 @@ from lightning_rl.networks.actor_critic import ActorCriticNetwork
 from lightning_rl.networks.distributions import action_distribution
 from lightning_rl.settings import Settings
 
+MAX_ROLLOUTS = 100  # without an episode's end
+
 
 @dataclass(frozen=True)
 class ReinforceConfig(Settings):
@@ -51,7 +53,8 @@ class ReinforceAgent(LightningAgentModule):
     """REINFORCE: one policy-gradient step from each rollout, with or without a baseline.
 
     The rows of episodes that did not end within the rollout are left out, because their return is
-    not known; so a rollout should hold several episodes of each sub-environment.
+    not known; so a rollout should hold several episodes of each sub-environment. Where none has
+    ended, another rollout is made.
 
     Args:
         network: returns `(action parameters (B, P), values (B,))`. Default: `ActorCriticNetwork()`.
@@ -89,8 +92,21 @@ class ReinforceAgent(LightningAgentModule):
         return {"action_parameters": parameters, "values": values}
 
     def rollout(self, total_step: int) -> None:
-        """Make full rollouts only: in a short one, at the end of the budget, no episode may end."""
-        super().rollout(self.rollout_steps)
+        """Make a full rollout, and another one as long as no episode has ended in the last.
+
+        Raises:
+            ConfigError: if none has ended in a hundred.
+        """
+        ended = len(self.episodes)
+        for _ in range(MAX_ROLLOUTS):
+            super().rollout(self.rollout_steps)
+            if len(self.episodes) > ended:
+                return
+        raise ConfigError(
+            f"no episode has ended in {MAX_ROLLOUTS} rollouts of {self.rollout_steps} rows; "
+            "REINFORCE learns from whole episodes only. Use gymnasium.wrappers.TimeLimit, or an "
+            "agent that bootstraps, such as PPOAgent."
+        )
 
     def sample(self) -> list[dict[str, Any]]:
         """Give one batch: all rows whose episode has ended, with their returns G_t."""
@@ -99,11 +115,6 @@ class ReinforceAgent(LightningAgentModule):
         returns = discounted_returns(data["rewards"], *flags, self.config.gamma)  # (T, N)
         ended = flags[0] | flags[1]
         known = ended.flip(0).cummax(0).values.flip(0)  # does the row's episode end further on?
-        if not known.any():
-            raise ConfigError(
-                f"no episode ended within {len(ended)} steps, so no return is known; expected "
-                "several. Use a larger rollout_steps, or fewer num_envs."
-            )
         batch = self.replay_buffer.rows(self.device) | {"returns": returns.flatten()}
         return [select(batch, (known & data["valid"]).flatten())]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.policy import check_acted
 from lightning_rl.settings import Settings
 
 
@@ -119,9 +121,15 @@ class ReplayAgentModule(LightningAgentModule):
                 gamma=self.config.gamma,
                 directory=self.config.buffer_directory,
             )
-        if self._saved_buffer is not None:
-            buffer.load_state_dict(self._saved_buffer)
-            self._saved_buffer = None
+        saved, self._saved_buffer = self._saved_buffer, None
+        if saved is not None:
+            try:
+                buffer.load_state_dict(saved)
+            except StateError as error:
+                warnings.warn(
+                    f"{error} The agent goes on with an empty buffer, and fills it anew.",
+                    stacklevel=2,
+                )
         return buffer
 
     def new_buffer(self, *args: Any, **options: Any) -> ReplayBuffer:
@@ -161,7 +169,7 @@ class ReplayAgentModule(LightningAgentModule):
             if self.is_warming_up:
                 actions = self.random_actions(runner.num_envs)
             else:
-                actions, _ = self.act(self.as_input(buffer.current()))
+                actions, _ = check_acted(self.act(self.as_input(buffer.current())))
             chosen = to_array(actions)
             self._check_actions(chosen.shape, buffer.actions.shape[1:])
             step = runner.step(to_env_actions(chosen, self.action_space))

@@ -118,6 +118,20 @@ class ReplayBuffer:
         self._flat_flags = flat["flags"]
         self._transition_bytes = 2 * sum(a[:1].nbytes for a in self._flat_observations.values())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what is copied and pickled: the arrays, in memory, and none of their views."""
+        views = ("observations", "actions", "rewards", "flags")
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in views and not name.startswith("_flat_")
+        } | {"folder": None, "_arrays": {n: np.array(a) for n, a in self._arrays.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the views of the copied arrays."""
+        self.__dict__.update(state)
+        self._bind_arrays(state["_arrays"])
+
     def _forget_unfinished(self) -> None:
         """Forget what a run that was killed has written where this one goes on."""
         self.flags[self.head :][: 1 if self.is_full else None] = 0
@@ -376,7 +390,7 @@ class ReplayBuffer:
         got = {name: (str(a.dtype), a.shape[1:]) for name, a in saved.items()}
         expected = {name: (dtype, shape[1:]) for name, (dtype, shape) in self.fields.items()}
         fits = all(
-            self.num_rows == n if state["is_full"] else n < self.num_rows for n in rows.values()
+            self.num_rows == n if state["is_full"] else n <= self.num_rows for n in rows.values()
         )
         if saved and not (fits and got == expected):
             raise StateError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -156,3 +157,12 @@ class RolloutBuffer:
         fields = self.tensors(device)
         fields["observations"] = select(fields["observations"], slice(self.size))
         return {name: flatten_time(values) for name, values in fields.items()}
+
+    def next_rows(self, device: torch.device | str = "cpu") -> Any:
+        """Give what each of `rows` led to, (T*N, ...): of a reset row, a first observation."""
+        following = select(self.observations, slice(1, self.size + 1))
+        if self.final_observations:  # kept apart, as the next episode has begun in their place
+            following = copy.deepcopy(following)
+        for index, last in self.final_observations.items():
+            write(following, index, last)
+        return flatten_time(to_tensor(following, device))

@@ -46,8 +46,15 @@ def _env_state_or_reason(env: Any) -> tuple[Any, str]:
         return None, str(error)
 
 
-def load_agent_state(agent: Any, checkpoint: dict[str, Any]) -> dict[str, Any]:
+def load_agent_state(
+    agent: Any, checkpoint: dict[str, Any], goes_on: bool = True
+) -> dict[str, Any]:
     """Take over counters, history and statistics, and build an unbuilt network for its spaces.
+
+    Args:
+        agent: the agent.
+        checkpoint: all of it.
+        goes_on: False takes over none of that, but builds an unbuilt network.
 
     Returns:
         The agent's own entry in the checkpoint, for `restore_run`.
@@ -65,6 +72,8 @@ def load_agent_state(agent: Any, checkpoint: dict[str, Any]) -> dict[str, Any]:
         agent.bind_spaces(
             space_from_state(state["observation_space"]), space_from_state(state["action_space"])
         )
+    if not goes_on:
+        return state
     agent.env_steps, agent.env_steps_at_fit_start = (
         state["env_steps"],
         state["env_steps_at_fit_start"],

@@ -153,10 +153,10 @@ class VectorEncoder(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         """Flatten to (B, output_size), in the network's dtype."""
         if self.classes:
-            columns = observations.reshape(len(observations), -1).long().unbind(-1)
+            columns = observations.reshape(observations.shape[0], -1).long().unbind(-1)
             entries = zip(columns, self.classes, self.starts, strict=True)
             observations = torch.cat([one_hot(c - start, n) for c, n, start in entries], dim=-1)
-        return observations.reshape(len(observations), -1).to(self.dtype_holder.dtype)
+        return observations.reshape(observations.shape[0], -1).to(self.dtype_holder.dtype)
 
 
 class DictEncoder(nn.Module):

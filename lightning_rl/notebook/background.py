@@ -22,6 +22,10 @@ class BackgroundFit(Callback):
         self._thread = threading.Thread(target=run, args=(self._fit,), daemon=True)
         self._thread.start()
 
+    def __repr__(self) -> str:
+        """Say whether it runs."""
+        return f"<BackgroundFit: {'running' if self.running else 'ended'}>"
+
     @property
     def running(self) -> bool:
         """Whether the training goes on."""

@@ -35,6 +35,13 @@ class EpisodeHistory:
         """Count the episodes."""
         return len(self._rows["env_step"])
 
+    def __repr__(self) -> str:
+        """Say how many there are, and how good the last were."""
+        if not len(self):
+            return "<EpisodeHistory: no episode has ended yet>"
+        mean = f"mean return {self.mean_return():.2f} of the last 100"
+        return f"<EpisodeHistory: {len(self):,} episodes, {mean}>"
+
     def __getitem__(self, column: str) -> NDArray[np.float64]:
         """Give one column as an array, (episodes,)."""
         return np.array(self._rows[column])  # a copy: an array that is viewed can't grow

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
+from torch import nn
 
 from lightning_rl.buffers.arrays import check_finite
 from lightning_rl.errors import SpaceError
@@ -59,7 +60,7 @@ class RunningMoments:
         self.count = state["count"]
 
 
-class ObservationNormalizer:
+class ObservationNormalizer(nn.Module):
     """Shifts and scales observations to mean 0 and variance 1, clipped to ±10.
 
     Args:
@@ -78,6 +79,7 @@ class ObservationNormalizer:
     clip = 10.0
 
     def __init__(self, space: Space) -> None:
+        super().__init__()
         if not isinstance(space, spaces.Box) or is_image(space):
             raise SpaceError(
                 f"observations of {space} can't be normalised; expected a Box that is no image. "
@@ -87,10 +89,18 @@ class ObservationNormalizer:
         self.space = spaces.Box(-self.clip, self.clip, space.shape)  # of what is normalised
         self._pending: list[NDArray[Any]] = []
 
-    def __call__(self, observations: NDArray[Any]) -> NDArray[np.float32]:
+    def forward(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise (N, *shape) observations."""
         scaled = (observations - self.moments.mean) / np.sqrt(self.moments.variance + 1e-8)
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Give the statistics a place among the weights: they belong to the policy."""
+        return self.moments.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over the statistics that came with the weights."""
+        self.moments.load_state_dict(state)
 
     def collect(self, observations: Any) -> None:
         """Keep raw (N, *shape) observations for the next `update`."""

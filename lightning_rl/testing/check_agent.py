@@ -12,6 +12,7 @@ import torch
 from gymnasium import Space, spaces
 from lightning.pytorch import Callback
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, select, to_array, write
@@ -30,8 +31,9 @@ def check_agent(agent: LightningAgentModule, env: EnvLike, seed: int = 0) -> Non
     `act` gives actions of the space's shape and dtype, and remembers a row a sub-environment; its
     random numbers are all from `agent.generator`, none with `deterministic=True`. `sample` gives
     dicts of tensors with equal first axis, without a reset row. The loss is a finite scalar with a
-    gradient for every parameter that requires one, and all of those are in an optimizer. Without
-    unpickling, a checkpoint loads into a copy of the agent that then acts alike.
+    gradient for every parameter that requires one, and all of those are in an optimizer; no (B,)
+    meets a (B, 1) on the way to it. Without unpickling, a checkpoint loads into a copy of the agent
+    that then acts alike.
 
     Args:
         agent: a new agent; it is bound and trained here, so make another one for use.
@@ -44,6 +46,7 @@ def check_agent(agent: LightningAgentModule, env: EnvLike, seed: int = 0) -> Non
         StateError: for foreign random numbers, reset rows, or state that is not saved.
         NonFiniteError: for a loss or minibatch that is NaN or infinite.
         ConfigError: for parameters without a gradient, or in no optimizer.
+        CheckpointError: for what can't be saved.
 
     Example:
         >>> from lightning_rl import PPOAgent, PPOConfig
@@ -174,6 +177,20 @@ class _Watch(Callback):
         self.reached |= {name for name, parameter in named if parameter.grad is not None}
 
 
+class _NoTables(TorchFunctionMode):
+    """Refuses the silent product of rows by rows: (B,) with (B, 1) makes (B, B)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.ndim == 2 and len(result) == len(result.T) > 1:
+            shapes = {tuple(part.shape) for part in args if isinstance(part, Tensor)}
+            hint = "Give values and log-probabilities the shape (B,), such as by squeeze(-1)."
+            apart = not shapes.issuperset({(len(result),), (len(result), 1)})
+            message = f"{func.__name__} got shapes {sorted(shapes)} and made {tuple(result.shape)}."
+            _require(apart, ShapeError, f"{message} {hint}")
+        return result
+
+
 def _check_training(
     agent: LightningAgentModule, unbound: LightningAgentModule, loader: EnvDataLoader, raw: Any
 ) -> None:
@@ -183,7 +200,8 @@ def _check_training(
             fast_dev_run=1, accelerator="cpu", callbacks=[watch], default_root_dir=folder,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        trainer.fit(agent, loader)
+        with _NoTables():
+            trainer.fit(agent, loader)
         _check_parameters(agent, trainer.optimizers, watch.reached)
         trainer.save_checkpoint(path := f"{folder}/agent.ckpt")
         _load(unbound, path)

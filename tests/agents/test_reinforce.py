@@ -62,15 +62,23 @@ def test_only_episodes_that_ended_are_learned_from_and_their_returns_are_exact(
             assert not (is_running and (int(episode), int(step) - 1) in returns)
 
 
-def test_a_rollout_in_which_no_episode_ends_is_refused_with_what_to_do() -> None:
+def test_rollouts_are_made_until_an_episode_has_ended() -> None:
     agent = make_agent()
     EnvDataLoader(agent, SyncVectorEnv([lambda: CountingEnv([100])] * 2))
     agent.start_run(seed=0)
-    agent.rollout(30)
-    with pytest.raises(
-        ConfigError, match=r"no episode ended within 15 steps.*larger rollout_steps"
-    ):
-        agent.sample()
+    agent.rollout(agent.rollout_steps)
+    assert len(agent.episodes) == 2
+    assert agent.env_steps >= 200
+    (batch,) = agent.sample()
+    assert 0 < len(batch["returns"]) <= agent.rollout_steps
+
+
+def test_where_no_episode_ends_it_says_what_to_do() -> None:
+    agent = make_agent()
+    EnvDataLoader(agent, SyncVectorEnv([lambda: CountingEnv([10**9])] * 2))
+    agent.start_run(seed=0)
+    with pytest.raises(ConfigError, match=r"no episode has ended in 100 rollouts.*TimeLimit"):
+        agent.rollout(agent.rollout_steps)
 
 
 # ---- the gradient ----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from lightning_rl import (
 )
 from lightning_rl.buffers.arrays import select
 from lightning_rl.errors import (
+    CheckpointError,
     ConfigError,
     LightningRLError,
     NonFiniteError,
@@ -212,6 +213,20 @@ class HasForgetfulNetwork(Good):
         return (actions + self.flips) % 2, remembered
 
 
+class HasColumnOfValues(Good):
+    """Its critic returns (B, 1), which meets the returns, (B,), and silently makes a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic = nn.Linear(4, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        values = self.critic(batch["observations"])  # (B, 1)
+        advantages = batch["rewards"] - values
+        log_probs = Categorical(self.network(batch["observations"])).log_prob(batch["actions"])
+        return -(log_probs * advantages.detach()).mean() + advantages.square().mean()
+
+
 class SavesObjects(Good):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -267,7 +282,8 @@ BROKEN: dict[str, tuple[type[Good], type[LightningRLError], str]] = {
     "no gradient": (HasUnusedParameters, ConfigError, r"\['critic.weight', 'critic.bias'\] got no"),
     "half a network": (steps_with(lambda s, b: s.network.bias.sum()), ConfigError, "network.weigh"),
     "no optimizer": (ForgetsParameters, ConfigError, r"\['network.bias'\] are in no optimizer"),
-    "objects saved": (SavesObjects, StateError, "checkpoint can't be loaded"),
+    "objects saved": (SavesObjects, CheckpointError, r"\['space'\], a Discrete"),
+    "column of values": (HasColumnOfValues, ShapeError, r"got shapes .*made .*squeeze"),
     "wrong key": (LoadsNothing, StateError, "can't be loaded .'temprature'"),
     "unsaved": (HasForgetfulNetwork, StateError, "acts in another way"),
 }  # fmt: skip
