@@ -17,7 +17,7 @@ from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
 from lightning_rl.envs.separate import make_separate_env
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import EnvError, NonFiniteError, check_counts
+from lightning_rl.errors import EnvError, NonFiniteError
 from lightning_rl.settings import count, seed_number
 
 MAX_EPISODE_STEPS = 1_000_000  # an episode of an evaluation that is longer has no end
@@ -112,7 +112,7 @@ def play_episodes(
     Raises:
         EnvError: if an episode goes on for more than a million env steps.
     """
-    check_counts(episodes=episodes)
+    episodes = count("episodes", episodes)
     agent.check_bound()
     agent.bind_spaces(env.single_observation_space, env.single_action_space)
     share = np.full(env.num_envs, episodes // env.num_envs)

@@ -121,6 +121,7 @@ TUNED: dict[str, dict[str, TunedRun]] = {
         ),
         "LunarLander-v3": TunedRun(LANDER, 200_000, 16, (244.7, 233.6, 155.9)),
         "LunarLanderContinuous-v3": TunedRun(LANDER, 200_000, 16, (263.8, 260.9, 245.3)),
+        "InvertedDoublePendulum-v5": TunedRun(PENDULUMS, 150_000, 8, (9331.3, 9327.4, 9331.7)),
         "InvertedPendulum-v5": TunedRun(PENDULUMS, 65_536, 8, (1000.0, 1000.0, 1000.0)),
     },
     "DQNConfig": {"CartPole-v1": TunedRun({}, 50_000, 8, (500.0, 500.0, 496.0))},

@@ -28,7 +28,8 @@ from lightning_rl.buffers.arrays import (
 )
 from lightning_rl.buffers.folder import Fields, ReplayFolder
 from lightning_rl.envs.runner import ObservationArrays, VectorStep
-from lightning_rl.errors import ConfigError, NonFiniteError, StateError, check_counts
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError
+from lightning_rl.settings import count, real_number
 
 VALID: Final = 1  # the bits of a row's flags; a row that may not be sampled has none
 TERMINATED: Final = 2
@@ -84,7 +85,8 @@ class ReplayBuffer:
         gamma: float = 0.99,
         directory: str | Path | None = None,
     ) -> None:
-        check_counts(capacity=capacity, num_envs=num_envs, n_steps=n_steps)
+        capacity, num_envs = count("capacity", capacity), count("num_envs", num_envs)
+        n_steps, gamma = count("n_steps", n_steps), real_number("gamma", gamma)
         self.num_rows = math.ceil(capacity / num_envs) + 1  # R = T + 1
         if n_steps >= self.num_rows:
             raise ConfigError(

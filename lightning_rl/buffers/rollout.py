@@ -22,7 +22,8 @@ from lightning_rl.buffers.arrays import (
     write,
 )
 from lightning_rl.envs.runner import ObservationArrays, VectorStep
-from lightning_rl.errors import ConfigError, ShapeError, StateError, check_counts
+from lightning_rl.errors import ConfigError, ShapeError, StateError
+from lightning_rl.settings import count
 
 OWN_FIELDS = ("observations", "actions", "rewards", "terminated", "truncated", "valid")
 
@@ -61,7 +62,7 @@ class RolloutBuffer:
         observation_space: Space,
         action_space: Space,
     ) -> None:
-        check_counts(num_steps=num_steps, num_envs=num_envs)
+        num_steps, num_envs = count("num_steps", num_steps), count("num_envs", num_envs)
         self.num_steps, self.num_envs = num_steps, num_envs
         self.observations = allocate(observation_space, num_steps + 1, num_envs)
         self.actions = allocate_actions(action_space, num_steps, num_envs)

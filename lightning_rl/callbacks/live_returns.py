@@ -12,10 +12,11 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.errors import ConfigError, check_counts
+from lightning_rl.errors import ConfigError
 from lightning_rl.notebook.curves import Point
 from lightning_rl.notebook.kernel import in_notebook, kernel_shell
 from lightning_rl.notebook.live_picture import LivePicture, size_in_pixels
+from lightning_rl.settings import count
 from lightning_rl.stats.history import EpisodeHistory
 
 DRAWING_SHARE = 0.04  # of the wall time
@@ -106,7 +107,7 @@ class LiveReturns(Callback):
         smooth: int = 20,
         label: str | None = None,
     ) -> None:
-        check_counts(smooth=smooth)
+        smooth = count("smooth", smooth)
         self.target, self.path, self.smooth, self.label = target, path, smooth, label
         self.panels = (panels,) if isinstance(panels, str) else tuple(panels)
         self.runs: list[LiveRun] = []
