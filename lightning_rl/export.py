@@ -84,7 +84,8 @@ class _Greedy(nn.Module):
         space = self.agent.action_space
         if isinstance(space, spaces.Box):
             clipped = torch.minimum(torch.maximum(actions, self.low), self.high).detach()
-            return clipped.to(torch.from_numpy(np.zeros(0, space.dtype)).dtype)
+            whole = clipped.round() if space.dtype.kind in "iu" else clipped
+            return whole.to(torch.from_numpy(np.zeros(0, space.dtype)).dtype)
         start = getattr(space, "start", 0)
         return actions + torch.as_tensor(start) if np.any(start) else actions
 

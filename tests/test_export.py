@@ -24,6 +24,17 @@ from lightning_rl.errors import StateError
 from lightning_rl.export import export_policy
 from lightning_rl.testing.probe_envs import IdentityEnv
 
+
+class Pictures(IdentityEnv):
+    def __init__(self, pixels: tuple[int, ...]) -> None:
+        super().__init__(spaces.Discrete(2))
+        self.observation_space = spaces.Box(0, 255, pixels, np.uint8)
+
+    def _observe(self) -> Any:
+        super()._observe()
+        return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)
+
+
 CASES: dict[str, tuple[Any, Any]] = {
     "PPO": (PPOAgent, "CartPole-v1"),
     "PPO, normalised": (
@@ -32,6 +43,8 @@ CASES: dict[str, tuple[Any, Any]] = {
     "PPO, Box": (PPOAgent, "Pendulum-v1"),
     "PPO, classes": (PPOAgent, "CliffWalking-v1"),
     "PPO, start": (PPOAgent, lambda: IdentityEnv(spaces.Discrete(3, start=5))),
+    "PPO, integers": (PPOAgent, lambda: IdentityEnv(spaces.Box(0, 101, (1,), np.int64))),
+    "PPO, images": (PPOAgent, lambda: Pictures(pixels=(36, 40, 3))),
     "DQN": (DQNAgent, "CartPole-v1"),
     "SAC": (SACAgent, "Pendulum-v1"),
 }  # fmt: skip
@@ -50,7 +63,7 @@ def test_the_program_acts_as_predict_does(case: str) -> None:
     agent = trained(*CASES[case])
     program = export_policy(agent).module()
     agent.observation_space.seed(0)
-    for count in (1, 2, 17):
+    for count in (1, 2, 300):  # more images are encoded in parts
         raw = np.stack([agent.observation_space.sample() for _ in range(count)])
         raw = raw.clip(-5, 5) if raw.dtype.kind == "f" else raw
         expected, got = agent.predict(raw), program(torch.from_numpy(raw)).numpy()

@@ -117,7 +117,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scale 0..255 to 0..1 and encode."""
-        if len(images) > IMAGES_AT_ONCE and not torch.is_grad_enabled():  # a whole rollout
+        traced = torch.compiler.is_compiling()  # for any number of images
+        if not (torch.is_grad_enabled() or traced) and len(images) > IMAGES_AT_ONCE:  # a rollout
             return torch.cat([self(part) for part in torch.split(images, IMAGES_AT_ONCE)])
         if self.channels_last:
             images = images.movedim(-1, -3)  # (B, H, W, C) -> (B, C, H, W)
