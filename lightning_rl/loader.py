@@ -6,8 +6,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.checkpoints.agent_state import env_entry
+from lightning_rl.envs.closing import close_made
+from lightning_rl.envs.runner import EnvRunner
 from lightning_rl.envs.vectorize import EnvLike, make_vector_env
+from lightning_rl.envs.workers import WAIT_SECONDS, limit_waiting
 from lightning_rl.errors import StateError
 from lightning_rl.settings import given_count, seed_number
 
@@ -29,6 +36,8 @@ class EnvDataLoader:
         seed: of weights, environments and random numbers.
         max_env_steps: stop after the iteration that reaches it. Default: as the trainer says.
         iterations_per_epoch: overrides the length of an epoch.
+        env_timeout: seconds that sub-environments in other processes may take for a step or reset,
+            before it is an error; None: for ever.
 
     Raises:
         ConfigError: for a number below 1.
@@ -52,15 +61,30 @@ class EnvDataLoader:
         seed: int = 0,
         max_env_steps: int | None = None,
         iterations_per_epoch: int | None = None,
+        env_timeout: float | None = WAIT_SECONDS,
     ) -> None:
         budget = given_count("max_env_steps", max_env_steps)
         iterations = given_count("iterations_per_epoch", iterations_per_epoch)
         seed = seed_number(seed)
         self.agent, self.source = agent, env
         self.env = make_vector_env(env, agent.default_num_envs if num_envs is None else num_envs)
-        agent.bind_env(self.env, seed)
+        try:
+            agent.bind_env(self.env, seed)
+        except Exception:
+            close_made(self.env, env)
+            raise
+        limit_waiting(self.env, env_timeout)
         self.max_env_steps = agent.max_env_steps = budget
         self.iterations = iterations or math.ceil(EPOCH_ROWS / agent.rollout_steps)
+
+    def close(self) -> None:
+        """Close the environment, unless the user made it; the agent can still be saved with it."""
+        if isinstance(self.source, gym.Env | VectorEnv):
+            return
+        runner: EnvRunner | None = self.agent.runner
+        if runner is not None and runner.env is self.env and not runner.env_at_close:
+            runner.env_at_close = {runner.num_calls: env_entry(self.env)}
+        close_made(self.env, self.source)
 
     def __len__(self) -> int:
         """Count the iterations of an epoch."""

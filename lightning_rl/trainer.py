@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.checkpoints.latest import last_run
 from lightning_rl.datamodule import check_bound_for, early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
+from lightning_rl.envs.workers import WAIT_SECONDS
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
@@ -62,6 +63,10 @@ class AgentTrainer(Trainer):
             env steps have passed (rounded up to whole iterations); an epoch then has this length.
             Default: once an epoch if `fit` is given an evaluation environment, else never.
         evaluation_episodes: greedy episodes of one evaluation.
+        max_episode_steps: cut longer episodes of an evaluation there. Default: the environment's
+            own limit cuts them, and one that goes on for more than 100,000 env steps is an error.
+        env_timeout: seconds that sub-environments in other processes (an AsyncVectorEnv's) may
+            take for a step or reset, before it is an error; None: for ever.
         torch_threads: CPU threads of torch while an agent is trained. The default of one is by far
             the fastest for small networks, and makes results independent of the machine's cores;
             give more for images, None to leave the number alone.
@@ -86,6 +91,8 @@ class AgentTrainer(Trainer):
         seed: int | None = None,
         evaluate_every_env_steps: int | None = None,
         evaluation_episodes: int = 100,
+        max_episode_steps: int | None = None,
+        env_timeout: float | None = WAIT_SECONDS,
         torch_threads: int | None = 1,
         live: bool = True,
         **trainer_options: Any,
@@ -96,6 +103,8 @@ class AgentTrainer(Trainer):
         every = given_count("evaluate_every_env_steps", evaluate_every_env_steps)
         self.evaluate_every_env_steps = every
         self.evaluation_episodes = count("evaluation_episodes", evaluation_episodes)
+        self.max_episode_steps = given_count("max_episode_steps", max_episode_steps)
+        self.env_timeout = env_timeout
         self.torch_threads = given_count("torch_threads", torch_threads)
         chosen = trainer_options.get("callbacks") or []
         chosen = chosen if isinstance(chosen, list) else [chosen]  # Lightning adds its own to it
@@ -153,8 +162,10 @@ class AgentTrainer(Trainer):
         check_callbacks(callbacks, evaluates, self._is_limited)
         # Without a limit the budget of env steps ends the run, not an epoch.
         unlimited = {} if self._is_limited else {"max_epochs": -1}
-        make_loaders = partial(self._loaders, model, evaluates, ckpt_path is None)
+        made = ExitStack()  # closes what is made here
+        make_loaders = partial(self._loaders, model, evaluates, ckpt_path is None, made)
         with (
+            made,
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None),
             waiting_for_episodes(callbacks),
             one_writer(callbacks),
@@ -176,18 +187,21 @@ class AgentTrainer(Trainer):
         agent: LightningAgentModule,
         evaluates: bool,
         is_new: bool,
+        made: ExitStack,
         data: Any,
         validation: Any,
     ) -> tuple[Any, Any]:
         """Make the loaders of training and of evaluation, which is in the same env by default."""
         loader = self._training_loader(agent, data)
+        if loader is not data:
+            made.callback(loader.close)
         if is_new:  # a checkpoint would bring the spaces
             check_bound_for(agent, data)
         if not evaluates:
             return loader, loader  # not looked at, but Lightning would warn if there were none
         source = env_of(loader if validation is None else validation)
         if is_env(source):
-            return loader, self._evaluation_loader(agent, source)
+            return loader, made.enter_context(closing(self._evaluation_loader(agent, source)))
         if validation is None:
             raise StateError(
                 "evaluate_every_env_steps was given, but no environment to evaluate in; expected "
@@ -201,7 +215,8 @@ class AgentTrainer(Trainer):
         if is_env(data):
             every = self.evaluate_every_env_steps
             iterations = math.ceil(every / agent.rollout_steps) if every else None
-            data = EnvDataLoader(agent, data, self.num_envs, self._draw_seed(), None, iterations)
+            seed, timeout = self._draw_seed(), self.env_timeout
+            data = EnvDataLoader(agent, data, self.num_envs, seed, None, iterations, timeout)
         if not isinstance(data, EnvDataLoader):
             agent.max_env_steps = None
             if not self._is_limited:
@@ -217,7 +232,8 @@ class AgentTrainer(Trainer):
 
     def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
-        loader = EvaluationDataLoader(agent, env, self.evaluation_episodes, seed)
+        limits = self.evaluation_episodes, seed, self.max_episode_steps, self.env_timeout
+        loader = EvaluationDataLoader(agent, env, *limits)
         loader.make_env()  # find out now, not in mid-run, whether that can be done
         return loader
 
@@ -264,7 +280,7 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with self._quiet(model), graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
             return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def test(
@@ -284,7 +300,7 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with self._quiet(model), graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
             return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -295,7 +311,7 @@ class AgentTrainer(Trainer):
             of observations, the best actions of each batch.
         """
         dataloaders = self._evaluation_data(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
-        with self._quiet(model), graceful_interrupt(self):
+        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
             return super().predict(model, dataloaders, *args, **kwargs)
 
     def _quiet(self, model: Any) -> AbstractContextManager[None]:
@@ -324,6 +340,11 @@ class AgentTrainer(Trainer):
 def env_of(data: Any) -> Any:
     """Give the environment that an `EnvDataLoader` was made of, and all else as it is."""
     return data.source if isinstance(data, EnvDataLoader) else data
+
+
+def closed_in_the_end(data: Any) -> AbstractContextManager[Any]:
+    """Close the environment that a loader made to evaluate in."""
+    return closing(data) if isinstance(data, EvaluationDataLoader) else nullcontext()
 
 
 @contextmanager

@@ -13,12 +13,20 @@ import torch
 from countdown import CONFIG, Countdown, bound
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
+from gymnasium.wrappers.vector import NormalizeObservation as VectorNormalizeObservation
 from torch import nn
 
 from lightning_rl.agents.ppo import PPOAgent, PPOConfig
+from lightning_rl.envs.separate import parts_of
 from lightning_rl.errors import ConfigError, EnvError, NonFiniteError, SpaceError, StateError
-from lightning_rl.evaluation import EvaluationDataLoader, EvaluationResult, evaluate
+from lightning_rl.evaluation import (
+    EvaluationDataLoader,
+    EvaluationResult,
+    agent_env,
+    evaluate,
+    play_episodes,
+)
 from lightning_rl.loader import EnvDataLoader
 
 # ---- evaluate: the right episodes ----------------------------------------------------------------
@@ -175,13 +183,62 @@ def test_statistics_that_were_learned_are_used() -> None:
 # ---- evaluate: loud errors -----------------------------------------------------------------------
 
 
-def test_an_episode_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_rl.evaluation.MAX_EPISODE_STEPS", 100)
+def pendulum_agent() -> PPOAgent:
     agent = PPOAgent()
     EnvDataLoader(agent, "Pendulum-v1")
-    with pytest.raises(EnvError, match=r"did not end within 100 env steps.*TimeLimit"):
+    return agent
+
+
+def test_an_episode_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_rl.evaluation.MAX_EPISODE_STEPS", 100)
+    agent = pendulum_agent()
+    with pytest.raises(EnvError, match=r"did not end within 100 env steps.*max_episode_steps"):
         evaluate(agent, PendulumEnv, episodes=2)
     assert len(evaluate(agent, lambda: TimeLimit(PendulumEnv(), 100), episodes=2).returns) == 2
+
+
+def test_an_episode_without_an_end_is_told_of_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lightning_rl.evaluation.PATIENCE_SECONDS", 0.0)
+    agent, _ = bound(Countdown(9))
+    message = "no episode has ended within 1 env steps, and the environment has no time limit"
+    with pytest.warns(UserWarning, match=message):
+        evaluate(agent, Countdown(9), episodes=2, progress=False)
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", lambda: TimeLimit(PendulumEnv(), 100)])
+def test_an_episode_that_has_a_limit_is_waited_for(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_rl.evaluation.PATIENCE_SECONDS", 0.0)
+    assert len(evaluate(pendulum_agent(), env, episodes=2, progress=False).returns) == 2
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_long_episodes_are_cut_where_it_is_asked_for(mode: AutoresetMode) -> None:
+    """Also those that go on together with short ones; each sub-environment plays its share."""
+    env = vector(Countdown(9), Countdown(2), Countdown(1, 9, 1, 9), mode=mode)
+    agent, _ = bound(env)
+    result = evaluate(agent, env, episodes=12, max_episode_steps=5)
+    assert sorted(result.lengths.tolist()) == [1] + [2] * 4 + [5] * 7
+    assert result.returns.sum() == result.lengths.sum()
+
+
+def test_endless_episodes_are_cut_again_and_again() -> None:
+    result = evaluate(pendulum_agent(), PendulumEnv, episodes=50, max_episode_steps=7)
+    assert result.lengths.tolist() == [7] * 50
+
+
+def test_a_bar_is_shown_where_it_takes_longer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent, _ = bound(env := TimeLimit(Countdown(3), 9))
+    evaluate(agent, env, episodes=4)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("lightning_rl.evaluation.PATIENCE_SECONDS", 0.0)
+    evaluate(agent, env, episodes=4)
+    assert "episode" in capsys.readouterr().err
 
 
 def test_agent_without_a_network_can_not_be_evaluated() -> None:
@@ -208,3 +265,62 @@ def test_returns_that_are_not_finite_are_refused(pay: float) -> None:
     agent, _ = bound(Countdown(3))
     with pytest.raises(NonFiniteError, match="Check the environment's rewards"):
         evaluate(agent, Countdown(3, pay=pay), episodes=2)
+
+
+# ---- normalising wrappers ------------------------------------------------------------------------
+
+
+def normalised() -> gym.Env:
+    return NormalizeReward(NormalizeObservation(gym.make("CartPole-v1")))
+
+
+def trained_on(env: Any) -> PPOAgent:
+    agent, _ = bound(env)
+    agent.rollout(64)
+    return agent
+
+
+def wrappers_of(env: Any, kind: Any) -> list[Any]:
+    return [part for part in parts_of(env) if isinstance(part, kind)]
+
+
+@pytest.mark.parametrize("source", [normalised, lambda: normalised()])
+@pytest.mark.parametrize("kind", [NormalizeObservation, NormalizeReward])
+def test_wrappers_made_anew_take_the_statistics_of_training(source: Any, kind: Any) -> None:
+    agent = trained_on(normalised)
+    name = "obs_rms" if kind is NormalizeObservation else "return_rms"
+    with agent_env(agent, source, 4) as env:
+        for _ in range(2):
+            own, theirs = (wrappers_of(e, kind) for e in (env, agent.runner.env))
+            means = [
+                [getattr(part, name).mean.tolist() for part in parts] for parts in (own, theirs)
+            ]
+            assert means[0] == means[1]
+            play_episodes(agent, env, episodes=4, seed=0)
+
+
+def test_so_do_those_around_a_vector_environment() -> None:
+    make = lambda: VectorNormalizeObservation(gym.make_vec("CartPole-v1", num_envs=2))  # noqa: E731
+    agent = trained_on(make())
+    with agent_env(agent, make, 2) as env:
+        means = [e.obs_rms.mean.tolist() for e in (env, agent.runner.env)]  # type: ignore[attr-defined]
+        assert means[0] == means[1]
+        assert env.update_running_mean is False  # type: ignore[attr-defined]
+
+
+def test_where_there_are_no_statistics_a_warning_names_the_way_out() -> None:
+    agent = PPOAgent()
+    EnvDataLoader(agent, normalised)  # binds it, but it was not trained
+    with pytest.warns(UserWarning, match=r"PPOConfig\(normalize_observations=True\)"):
+        evaluate(agent, normalised, episodes=1)
+
+
+def test_an_evaluation_in_training_uses_the_statistics_of_its_time() -> None:
+    agent = trained_on(env := normalised())
+    loader = EvaluationDataLoader(agent, env, episodes=2, seed=0)
+    loader.make_env()
+    agent.rollout(64)
+    list(loader)
+    own, theirs = (wrappers_of(e, NormalizeObservation)[0] for e in (loader.env, env))
+    assert own.obs_rms.count == theirs.obs_rms.count
+    loader.close()

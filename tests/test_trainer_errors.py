@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -409,9 +410,9 @@ def test_an_agent_without_act_says_what_to_write(make_trainer: MakeTrainer) -> N
         make_trainer().fit(Unfinished(), EndlessEnv())
 
 
-def uncopyable_env() -> SyncVectorEnv:
-    """Make an environment without a spec that holds a lock, as one with processes does."""
-    env = SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+def uncopyable_env() -> gym.Env:
+    """Make an environment without a spec that holds a lock, as one with a connection does."""
+    env = CartPoleEnv()
     env.lock = Lock()  # type: ignore[attr-defined]
     return env
 

@@ -35,11 +35,14 @@ def agent_state(agent: Any) -> dict[str, Any]:
         state["action_space"] = space_state(agent.action_space)
     if agent.runner is not None:
         state["runner"] = to_plain(agent.runner.state_dict())
-        state["env"], state["env_error"] = _env_state_or_reason(agent.runner.env)
+        runner = agent.runner
+        entry = runner.env_at_close.get(runner.num_calls) or env_entry(runner.env)
+        state["env"], state["env_error"] = entry
     return state
 
 
-def _env_state_or_reason(env: Any) -> tuple[Any, str]:
+def env_entry(env: Any) -> tuple[Any, str]:
+    """Give an environment's state, or None and why it can't be saved."""
     try:
         return env_state(env), ""
     except StateError as error:

@@ -77,6 +77,8 @@ class EnvRunner:
         self.seed: int | None = None  # of the last reset, which an error names, too
         self.observations: ObservationArrays = np.empty(0)
         self.was_reset = False
+        # What a checkpoint says of the environment when it is closed, by `num_calls`.
+        self.env_at_close: dict[int, tuple[Any, str]] = {}
         self._start_episodes()
 
     def _start_episodes(self) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,7 +19,7 @@ from torch import Tensor
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
-from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.evaluation import evaluation_mode
@@ -35,9 +31,11 @@ from lightning_rl.networks.distributions import (
     action_distribution,
 )
 from lightning_rl.notebook.figures import png
+from lightning_rl.notebook.rendering_env import rendering_env
 from lightning_rl.settings import count, given_count, seed_number
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
+MAX_FRAME_BYTES = 2**29  # of an episode whose length nobody limited
 SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for less
 
 
@@ -164,7 +162,8 @@ def record_episode(
             that makes a new one; or a vector environment with one sub-environment that renders.
         seed: of the episode and, if they are drawn, of the actions.
         deterministic: take the best actions instead of drawing them.
-        max_steps: stop after so many env steps. Default: when the episode ends.
+        max_steps: stop after so many env steps. Default: when the episode ends, or its frames take
+            512 MiB, which a warning says.
         height: pixel rows of a stored frame; larger ones are shrunk to it, to save memory.
 
     Raises:
@@ -184,71 +183,11 @@ def record_episode(
     max_steps, height = given_count("max_steps", max_steps), count("height", height)
     seed = seed_number(seed)
     agent.check_bound()
-    with _without_display():
-        vector_env = make_rendering_env(env)
-        try:
-            agent.bind_spaces(vector_env.single_observation_space, vector_env.single_action_space)
-            with evaluation_mode(agent, seed):
-                return _play(agent, vector_env, seed, deterministic, max_steps, height)
-        finally:
-            vector_env.close()
-
-
-@contextmanager
-def _without_display() -> Iterator[None]:
-    """Keep pygame from looking for a display: where there is none, it complains on stderr."""
-    before = os.environ.get("SDL_VIDEODRIVER")
-    os.environ["SDL_VIDEODRIVER"] = "dummy"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SDL_VIDEODRIVER"]
-        else:
-            os.environ["SDL_VIDEODRIVER"] = before
-
-
-def make_rendering_env(env: EnvLike) -> VectorEnv:
-    """Make a separate environment that draws itself into arrays, as one sub-environment.
-
-    Raises:
-        EnvError: if it can't be made or copied, is several in one, or draws no arrays.
-    """
-    source = partial(_make_rendering, env) if isinstance(env, str | EnvSpec) else env
-    vector_env = make_separate_env(source, max_envs=1)
-    if vector_env.num_envs != 1:
-        raise EnvError(
-            f"got {vector_env}, a vector environment of {vector_env.num_envs}; expected a single "
-            "one, as one episode is recorded. Give its name, a function that makes a "
-            "gymnasium.Env, or a vector environment with num_envs=1 that renders."
-        )
-    base = vector_env.unwrapped  # of one whose Tuple observations are given names
-    if not isinstance(base, SyncVectorEnv):
-        if vector_env.render_mode != "rgb_array":
-            raise EnvError(
-                f"{vector_env} can't draw itself into an array: its render mode is "
-                f"{vector_env.render_mode!r}; make it with render_mode='rgb_array'."
-            )
-        return vector_env
-    single = base.envs[0]
-    if "rgb_array" not in single.metadata.get("render_modes", ()):
-        raise EnvError(
-            f"{single} can't draw itself into an array: its render modes are "
-            f"{single.metadata.get('render_modes', [])}; expected 'rgb_array' among them."
-        )
-    if single.render_mode != "rgb_array":  # a copy draws as its original, or not at all
-        single.unwrapped.render_mode = "rgb_array"
-    return vector_env
-
-
-def _make_rendering(name: str | EnvSpec) -> gym.Env:
-    try:
-        return gym.make(name, render_mode="rgb_array")
-    except (gym.error.Error, ImportError, TypeError) as error:
-        raise EnvError(
-            f"no environment that draws itself into arrays could be made from {name!r}: {error} "
-            "Give the name of a registered environment with the render mode 'rgb_array'."
-        ) from error
+    with rendering_env(env, agent.observation_space) as vector_env:
+        agent.bind_spaces(vector_env.single_observation_space, vector_env.single_action_space)
+        carry_statistics(vector_env, agent.runner and agent.runner.env)
+        with evaluation_mode(agent, seed):
+            return _play(agent, vector_env, seed, deterministic, max_steps, height)
 
 
 def _play(
@@ -270,7 +209,7 @@ def _play(
         inputs = agent.as_input(agent.prepare(runner.observations))
         frames.append(_frame(env, height))
         thoughts.append(_assess(agent, inputs))
-        if ended or len(rewards) == max_steps:
+        if ended or len(rewards) == max_steps or _is_too_much(frames, max_steps):
             break
         chosen = to_array(agent.act(inputs, deterministic)[0])
         step = runner.step(to_env_actions(chosen, agent.action_space))
@@ -282,6 +221,18 @@ def _play(
         np.stack(frames), np.asarray(actions), np.asarray(rewards), terminated, truncated,
         fps=int(env.metadata.get("render_fps") or DEFAULT_FPS), **assessed,
     )  # fmt: skip
+
+
+def _is_too_much(frames: list[NDArray[np.uint8]], max_steps: int | None) -> bool:
+    """Tell whether frames that nobody limited fill the memory, and say it."""
+    if max_steps is not None or len(frames) * frames[0].nbytes < MAX_FRAME_BYTES:
+        return False
+    warnings.warn(
+        f"the episode did not end within {len(frames) - 1:,} env steps, whose frames take "
+        f"{MAX_FRAME_BYTES // 2**20} MiB; it is cut there. Give max_steps, or a smaller height.",
+        stacklevel=2,
+    )
+    return True
 
 
 def _frame(env: VectorEnv, height: int) -> NDArray[np.uint8]:

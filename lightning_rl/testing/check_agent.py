@@ -18,7 +18,7 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, select, to_array, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.separate import separate_env
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, SpaceError, StateError
 from lightning_rl.loader import EnvDataLoader
@@ -53,14 +53,15 @@ def check_agent(agent: LightningAgentModule, env: EnvLike, seed: int = 0) -> Non
         >>> check_agent(PPOAgent(config=PPOConfig(rollout_steps=64, batch_size=32)), "CartPole-v1")
     """
     unbound = copy.deepcopy(agent)
-    loader = EnvDataLoader(agent, make_separate_env(env, max_envs=3), seed=seed)
-    agent.max_env_steps = 2**31
-    agent.start_run(seed)
-    _check_act(agent, raw := copy.deepcopy(agent.runner.observations))
-    agent.initial_rollout()
-    agent.rollout(agent.rollout_steps)
-    _check_sample(agent)
-    _check_training(agent, unbound, loader, raw)
+    with separate_env(env, max_envs=3) as vector_env:
+        loader = EnvDataLoader(agent, vector_env, seed=seed)
+        agent.max_env_steps = 2**31
+        agent.start_run(seed)
+        _check_act(agent, raw := copy.deepcopy(agent.runner.observations))
+        agent.initial_rollout()
+        agent.rollout(agent.rollout_steps)
+        _check_sample(agent)
+        _check_training(agent, unbound, loader, raw)
 
 
 def _require(fulfilled: bool, error: type[Exception], message: str) -> None:

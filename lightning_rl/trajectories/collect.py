@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import to_env_actions
+from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.trajectories.dataset import TrajectoryDataset
@@ -102,6 +103,7 @@ def make_trajectory(
     agent.check_bound()
     with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
         vector_env = recorder.runner.env
+        carry_statistics(vector_env, agent.runner and agent.runner.env)
         space = vector_env.single_action_space
         agent.bind_spaces(vector_env.single_observation_space, space)
         inputs = allocate(agent.input_space, vector_env.num_envs)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from lightning_rl.buffers.arrays import allocate, named_arrays, select, write
 from lightning_rl.buffers.rollout import RolloutBuffer
 from lightning_rl.envs.runner import EnvRunner
-from lightning_rl.envs.separate import make_separate_env
+from lightning_rl.envs.separate import separate_env
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.settings import count, seed_number
 from lightning_rl.trajectories.writer import TrajectoryWriter
@@ -134,7 +134,7 @@ def open_recorder(
     """Open a directory and a copy of the environment; close both, whatever happens."""
     num_steps, num_envs = count("num_steps", num_steps), count("num_envs", num_envs)
     seed = seed_number(seed)
-    with contextlib.closing(make_separate_env(env, min(num_envs, num_steps))) as vector_env:
+    with separate_env(env, min(num_envs, num_steps)) as vector_env:
         spaces = vector_env.single_observation_space, vector_env.single_action_space
         writer = TrajectoryWriter(directory, *spaces, _env_id(vector_env), append)
         recorder = Recorder(vector_env, writer, seed + writer.num_steps)
