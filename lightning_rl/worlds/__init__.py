@@ -27,6 +27,8 @@ from lightning_rl.worlds.picture_chain import (
 from lightning_rl.worlds.pictures import PictureEnv
 from lightning_rl.worlds.plots import plot_horizon_errors, plot_predictions
 from lightning_rl.worlds.probe import Probe, join_windows
+from lightning_rl.worlds.recurrent_env import RecurrentDreamEnv, RememberedEnv
+from lightning_rl.worlds.rssm import RecurrentConfig, RecurrentWorldModel
 from lightning_rl.worlds.world_model import (
     Prediction,
     WorldModel,
@@ -50,6 +52,10 @@ __all__ = [
     "PictureEnv",
     "Prediction",
     "Probe",
+    "RecurrentConfig",
+    "RecurrentDreamEnv",
+    "RecurrentWorldModel",
+    "RememberedEnv",
     "WorldModel",
     "WorldModelConfig",
     "film_dream",
