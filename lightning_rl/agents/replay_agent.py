@@ -145,6 +145,18 @@ class ReplayAgentModule(LightningAgentModule):
                 f"{self.trainer.world_size} processes; expected 1, as they would overwrite each "
                 "other's transitions. Keep the buffers in memory."
             )
+        if stage == "fit" and not self.trainer.ckpt_path:  # a checkpoint brings a buffer
+            self._check_budget(0 if self.replay_buffer is None else len(self.replay_buffer))
+
+    def _check_budget(self, num_held: int) -> None:
+        """Refuse a budget that the first random actions would use up."""
+        budget, random_steps = self.max_env_steps, self.config.learning_starts - num_held
+        if budget is not None and random_steps >= budget:
+            raise ConfigError(
+                f"max_env_steps={budget}, and learning_starts={self.config.learning_starts}, so "
+                f"the next {random_steps} actions are random and nothing would be learned; "
+                f"expected a larger budget, or a smaller learning_starts in the agent's config."
+            )
 
     def initial_rollout(self) -> None:
         """Fill the buffer by random actions up to `learning_starts` transitions."""

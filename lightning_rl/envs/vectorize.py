@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import gymnasium as gym
-from gymnasium import spaces
+from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightning_rl.envs.faults import explained_workers
 from lightning_rl.envs.tuples import NamedTupleObservations
-from lightning_rl.errors import ConfigError, EnvError
+from lightning_rl.errors import ConfigError, EnvError, SpaceError
 from lightning_rl.settings import count
 
 OneEnv = str | EnvSpec | gym.Env | VectorEnv | Callable[[], "gym.Env | VectorEnv"]
@@ -59,6 +59,7 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
         EnvError: if no environment has this name, if the function needs arguments or returns
             something else or several times the same environment, or for anything else.
         ConfigError: if `num_envs` is below 1, or the autoreset mode is DISABLED.
+        SpaceError: if a space, or a part of it, holds no number at all.
 
     Example:
         >>> make_vector_env("CartPole-v1", num_envs=8).num_envs
@@ -73,8 +74,25 @@ def make_vector_env(env: EnvLike, num_envs: int) -> VectorEnv:
             "expected NEXT_STEP (Gymnasium's default) or SAME_STEP. Make it with "
             "SyncVectorEnv(..., autoreset_mode=AutoresetMode.NEXT_STEP)."
         )
+    _check_not_empty(vector_env.single_observation_space, "observation space")
+    _check_not_empty(vector_env.single_action_space, "action space")
     is_tuple = isinstance(vector_env.single_observation_space, spaces.Tuple)
     return NamedTupleObservations(vector_env) if is_tuple else vector_env
+
+
+def _check_not_empty(space: Space, where: str) -> None:
+    """Refuse spaces whose elements hold nothing to learn from, or to choose."""
+    parts: dict[Any, Space] = {}
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))
+    for key, part in parts.items():
+        _check_not_empty(part, f"entry {key!r} of the {where}")
+    if 0 in (space.shape or ()) or (isinstance(space, spaces.Dict | spaces.Tuple) and not parts):
+        raise SpaceError(
+            f"the {where} is {space}, which holds no number; expected at least one. Leave the "
+            "entry out, by gymnasium.wrappers.FilterObservation for instance, or take off the "
+            "wrapper that emptied it."
+        )
 
 
 def autoreset_mode(env: VectorEnv) -> AutoresetMode:

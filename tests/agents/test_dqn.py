@@ -311,3 +311,22 @@ def test_it_solves_cartpole_in_50000_env_steps_by_default(seed: int) -> None:
     run.seed = seed
     run.fit(agent, "CartPole-v1")
     assert evaluate(agent, "CartPole-v1", episodes=100, seed=1000 + seed).mean >= 475
+
+
+@pytest.mark.parametrize("budget", [50, 64])
+def test_a_budget_that_random_actions_use_up_is_refused(budget: int) -> None:
+    agent = DQNAgent(QNetwork((16,)), SMALL)
+    trainer = make_budget_trainer(budget)
+    with pytest.raises(ConfigError, match=f"max_env_steps={budget}, and learning_starts=64"):
+        trainer.fit(agent, "CartPole-v1")
+    assert agent.env_steps == 0
+    make_budget_trainer(100).fit(agent, "CartPole-v1")
+    trainer.fit(agent, "CartPole-v1")  # the buffer is filled by now
+    assert agent.num_updates > 0
+
+
+def make_budget_trainer(budget: int) -> AgentTrainer:
+    return AgentTrainer(
+        max_env_steps=budget, seed=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip

@@ -210,7 +210,7 @@ def test_bad_input_is_named() -> None:
 
 def test_it_learns_to_do_what_it_sees() -> None:
     agent = small()
-    before = trainer(64)
+    before = trainer(96)
     before.fit(agent, SyncVectorEnv([identity_env] * 4))
     trainer(1200).fit(agent, SyncVectorEnv([identity_env] * 4))
     assert evaluate(agent, identity_env, 20).mean > 7.4  # of 8; random actions get 5.3

@@ -7,12 +7,13 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from counting_env import CountingEnv, both_modes, counting
+from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lightning_rl.envs.separate import make_separate_env
 from lightning_rl.envs.vectorize import is_env, make_vector_env
-from lightning_rl.errors import ConfigError, EnvError
+from lightning_rl.errors import ConfigError, EnvError, SpaceError
 
 # ---- make_vector_env -----------------------------------------------------------------------------
 
@@ -133,3 +134,30 @@ def test_disabled_autoreset_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize("candidate", [None, 3, [1], [], ([1], [2]), {"a": 1}, zip()])
 def test_data_is_not_taken_for_an_environment(candidate: object) -> None:
     assert not is_env(candidate)
+
+
+class Empty(CountingEnv):
+    def __init__(
+        self, observation_space: Any, action_space: Any = CountingEnv.action_space
+    ) -> None:
+        super().__init__([1])
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+NOTHING = spaces.Box(-1, 1, (0,))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ([spaces.Dict({})], r"the observation space is Dict\(\), which holds no number"),
+        ([spaces.Tuple(())], "the observation space is"),
+        ([NOTHING], "the observation space is Box"),
+        ([spaces.Box(-1, 1, (0, 3))], "the observation space is Box"),
+        ([spaces.Dict({"a": spaces.Discrete(2), "b": NOTHING})], "entry 'b' of the observation"),
+        ([spaces.Discrete(2), NOTHING], "the action space is Box"),
+    ],
+)
+def test_spaces_without_a_number_are_refused(made: list[Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        make_vector_env(lambda: Empty(*made), num_envs=2)
