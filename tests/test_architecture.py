@@ -115,6 +115,26 @@ SAC_PATH = REPLAY_PATH | {
     "networks/distributions.py": ["SquashedGaussian"],
 }  # fmt: skip
 
+# From the state drawn as a picture to the reward that is dreamt of it.
+PICTURE_PATH = {
+    "worlds/pictures.py": ["PictureEnv.observations", "draw_cartpole", "_apart", "_inside"],
+    "worlds/eye.py": [
+        *(f"EyeNetwork.{name}" for name in ("scale", "encode", "decode", "measure", "see")),
+        *(f"Eye.{name}" for name in ("loss", "training_step", "_keep_codes")),
+    ],
+    "worlds/percepts.py": [
+        "join_percepts", "action_numbers", "look", "PerceivedEnv.step", "PerceivedEnv.follow",
+        "perceive",
+    ],
+    "worlds/picture_chain.py": ["known_percepts", "make_picture_dream", "learn_from_pictures"],
+    "worlds/world_model.py": ["WorldModel.loss"],
+    "worlds/dynamics.py": [
+        f"EnsembleNetwork.{name}"
+        for name in ("targets", "normalize_inputs", "forward", "split_outputs", "outcome")
+    ],
+    "worlds/dream_env.py": ["DreamEnv.step", "DreamEnv._sample_step"],
+}  # fmt: skip
+
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -292,6 +312,10 @@ def test_replay_agents_are_read_from_fit_to_optimizer_step_in_650_lines(
     path: dict[str, list[str]],
 ) -> None:
     assert lines_read(path) <= 650
+
+
+def test_a_dream_of_pictures_is_read_from_picture_to_reward_in_500_lines() -> None:
+    assert lines_read(PICTURE_PATH) <= 500
 
 
 def test_importing_the_package_needs_no_optional_library() -> None:
