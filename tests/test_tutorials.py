@@ -32,7 +32,9 @@ COURSE = (
     "08_continuous_control.ipynb",
     "09_world_model.ipynb",
     "10_acting_in_the_dream.ipynb",
-    "11_what_lightning_gives_you.ipynb",
+    "11_an_eye.ipynb",
+    "12_dreams_in_pictures.ipynb",
+    "13_what_lightning_gives_you.ipynb",
 )
 LESSONS = [name for name in COURSE if (FOLDER / name).is_file()]
 FOLDED = re.compile(r"<details>\s*<summary>.*?</summary>\s*\S.*?</details>", re.DOTALL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -87,7 +88,8 @@ def join_windows(percepts: TrajectoryDataset, states: TrajectoryDataset) -> dict
 
 def _check_same_steps(percepts: TrajectoryDataset, states: TrajectoryDataset) -> None:
     sizes = [(len(part), part.num_steps, part.window) for part in (percepts, states)]
-    same = sizes[0] == sizes[1] and (percepts.episode_lengths == states.episode_lengths).all()
+    same = sizes[0] == sizes[1]
+    same = same and np.array_equal(percepts.episode_lengths, states.episode_lengths)
     if not same:
         raise ShapeError(
             f"got percepts and states of (windows, env steps, window) {sizes}; expected the same "
