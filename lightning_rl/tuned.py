@@ -124,6 +124,16 @@ TUNED: dict[str, dict[str, TunedRun]] = {
         "InvertedDoublePendulum-v5": TunedRun(PENDULUMS, 150_000, 8, (9331.3, 9327.4, 9331.7)),
         "InvertedPendulum-v5": TunedRun(PENDULUMS, 65_536, 8, (1000.0, 1000.0, 1000.0)),
     },
-    "DQNConfig": {"CartPole-v1": TunedRun({}, 50_000, 8, (500.0, 500.0, 496.0))},
+    "DQNConfig": {
+        "CartPole-v1": TunedRun({}, 50_000, 8, (500.0, 500.0, 496.0)),
+        "MountainCar-v0": TunedRun(
+            {
+                "rollout_steps": 128, "gradient_steps": 64, "batch_size": 128,
+                "learning_rate": 2e-3, "target_update_interval": 100,
+                "exploration_fraction": 0.2, "final_epsilon": 0.07,
+            },
+            100_000, 8, (-100.9, -101.0, -100.3),
+        ),
+    },
     "SACConfig": {"Pendulum-v1": TunedRun({}, 8_000, 8, (-126.0, -127.0, -128.0))},
 }  # fmt: skip
