@@ -128,7 +128,12 @@ class EyeNetwork(nn.Module):
         change_std = (changes / self.code_std).std(correction=0)
         self.change_std.copy_(torch.where(change_std > 1e-6, change_std, 1.0))
 
-    def _check_trained(self) -> None:
+    def check_trained(self) -> None:
+        """Refuse to work before the codes were measured.
+
+        Raises:
+            StateError: saying what to do.
+        """
         if not self.is_trained:
             raise StateError(
                 "the eye was not trained, so its codes mean nothing; call "
@@ -138,14 +143,14 @@ class EyeNetwork(nn.Module):
     @torch.no_grad()
     def see(self, pictures: Tensor) -> Tensor:
         """Look at pictures (..., H, W, C) uint8: give their normalised codes, (..., K)."""
-        self._check_trained()
+        self.check_trained()
         means, _ = self.encode(self.scale(pictures))
         return ((means - self.code_mean) / self.code_std).view(*pictures.shape[:-3], -1)
 
     @torch.no_grad()
     def draw(self, codes: Tensor) -> Tensor:
         """Draw normalised codes (..., K) as pictures, (..., H, W, C) uint8."""
-        self._check_trained()
+        self.check_trained()
         if codes.shape[-1:] != (self.num_codes,):
             raise ShapeError(
                 f"got codes of shape {tuple(codes.shape)}; expected (..., {self.num_codes}). Of a "
@@ -227,7 +232,7 @@ class Eye(LightningModule):
             StateError: if the eye was not trained.
             ShapeError: for pictures of another shape or dtype.
         """
-        codes: Tensor = self._built().see(pictures)
+        codes: Tensor = self.built().see(pictures)
         return codes
 
     def draw(self, codes: Tensor) -> Tensor:
@@ -237,14 +242,19 @@ class Eye(LightningModule):
             StateError: if the eye was not trained.
             ShapeError: for another number of codes.
         """
-        pictures: Tensor = self._built().draw(codes)
+        pictures: Tensor = self.built().draw(codes)
         return pictures
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Look, as `see` does."""
         return self.see(pictures)
 
-    def _built(self) -> EyeNetwork:
+    def built(self) -> EyeNetwork:
+        """Give the network.
+
+        Raises:
+            StateError: if it has no size yet.
+        """
         if self.network is None:
             raise StateError(
                 "the eye has no size yet; expected a training dataset with the attribute "
@@ -264,7 +274,7 @@ class Eye(LightningModule):
             found = find_spaces(getattr(loader, "dataset", None))
             if found is not None:
                 self.build(found[0])
-            self._built()
+            self.built()
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the loss of the pictures in `observations`, (B, ..., H, W, C).
@@ -277,7 +287,7 @@ class Eye(LightningModule):
         Returns:
             `loss`; `error`, the first sum without its factor; `kl`, the second sum.
         """
-        network = self._built()
+        network = self.built()
         sharp = network.scale(batch["observations"])
         means, log_variances = network.encode(sharp)
         codes = means + (0.5 * log_variances).exp() * torch.randn_like(means)
@@ -294,7 +304,7 @@ class Eye(LightningModule):
     @torch.no_grad()
     def _keep_codes(self, batch: dict[str, Tensor]) -> None:
         """Encode a part of the pictures, and those that followed them."""
-        some, network = max(len(batch["observations"]) // MEASURED_PART, 1), self._built()
+        some, network = max(len(batch["observations"]) // MEASURED_PART, 1), self.built()
         names = ("observations", "next_observations")
         before, after = (network.encode(network.scale(batch[name][:some]))[0] for name in names)
         self._codes.append(before)
@@ -310,7 +320,7 @@ class Eye(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log `train_loss`, `train_error` and `train_kl`; measure the epoch's codes."""
-        self._built().measure(torch.cat(self._codes), torch.cat(self._changes))
+        self.built().measure(torch.cat(self._codes), torch.cat(self._changes))
         self._codes, self._changes = [], []
         for name, mean, _ in self.metrics.pop_means():
             self.log(f"train_{name}", mean, batch_size=1, sync_dist=True)
@@ -329,7 +339,7 @@ class Eye(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the space, which says the sizes."""
-        self._built()
+        self.built()
         checkpoint[STATE_KEY] = {"observation_space": space_state(self.observation_space)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

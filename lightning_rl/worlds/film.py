@@ -44,8 +44,8 @@ class DrawnDreamEnv(VectorWrapper):
                 f"got a dream of {dream.single_observation_space}; expected percepts of this eye: "
                 f"twice its {eye.config.num_codes} codes, and the last action."
             )
-        eye.draw(torch.zeros(1, eye.config.num_codes))  # raises where it was not trained
-        self.network = eye.network
+        self.network = eye.built()
+        self.network.check_trained()
         self.metadata = {**dream.metadata, "render_modes": ["rgb_array"], "render_fps": 50}
         self._percepts: Array | None = None
 

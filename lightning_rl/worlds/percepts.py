@@ -112,11 +112,7 @@ class PerceivedEnv(VectorWrapper):
         check_autoreset(vector_env)
         super().__init__(vector_env)
         eye.build(vector_env.single_observation_space)  # which only checks
-        if not eye.network.is_trained:
-            raise StateError(
-                "the eye was not trained, so its codes mean nothing; call "
-                "lightning.Trainer(...).fit(eye, DataLoader(dataset)) or load a checkpoint first."
-            )
+        eye.network.check_trained()
         self.network: EyeNetwork = eye.network  # not the eye, which holds its trainer
         space = percept_space(self.network, vector_env.single_action_space)
         self.single_observation_space = space

@@ -122,5 +122,7 @@ def test_films_of_what_is_not_there_are_refused(result: Any) -> None:
     eye = Eye(TINY_EYE.__class__(num_codes=5), result.pictures.observation_space)
     with pytest.raises(SpaceError, match="twice its 5 codes"):
         DrawnDreamEnv(states, eye)
+    with pytest.raises(StateError, match="no size yet"):
+        DrawnDreamEnv(states, Eye())
     with pytest.raises(StateError, match="was not trained"):
         DrawnDreamEnv(states, Eye(observation_space=result.pictures.observation_space))
