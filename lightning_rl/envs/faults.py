@@ -54,7 +54,7 @@ def explain(error: Exception, env: VectorEnv, where: str, seed: int | None) -> E
     told = f": {str(error).removesuffix('.')}" if str(error) else ""
     hint = _hint(error, frames)
     return EnvError(
-        f"{who} {what} in {where}{told}.{seeded} Nothing of it was kept; {trace}.{hint}"
+        f"{who} {what} in {where}{told}.{hint}{seeded} Nothing of it was kept; {trace}."
     )
 
 

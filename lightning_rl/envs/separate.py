@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -153,19 +154,29 @@ def _new_async(env: AsyncVectorEnv) -> AsyncVectorEnv:
 
 def _make_again(env: Any, reason: str, cause: Exception | None = None) -> Any:
     """Make an environment by its functions or its spec."""
-    try:
-        if isinstance(env, SyncVectorEnv):
-            return _new_sync(env)
-        if is_known(env.spec):
-            make = gym.make_vec if isinstance(env, VectorEnv) else gym.make
-            return make(_without_shows(env.spec))
-    except Exception as error:  # whatever its constructor raises
-        cause, reason = error, f"{error}; {reason}"
     name = type(env.unwrapped).__name__
-    raise EnvError(
-        f"{name} can't be copied for evaluation, nor made again from its spec ({reason}). Pass a "
-        "function that makes the environment instead of the environment."
-    ) from cause
+    try:
+        made = _new_sync(env) if isinstance(env, SyncVectorEnv) else _of_spec(env)
+    except Exception as error:  # whatever its constructor raises
+        cause, reason, made = error, f"{error}; {reason}", None
+    if made is None:
+        raise EnvError(
+            f"{name} can't be copied for evaluation, nor made again from its spec ({reason}). Pass "
+            "a function that makes the environment instead of the environment."
+        ) from cause
+    warnings.warn(
+        f"{name} can't be copied ({reason}), so it is made again, without what was changed on it "
+        "since. To keep that, pass a function that makes the environment.",
+        stacklevel=2,
+    )
+    return made
+
+
+def _of_spec(env: Any) -> Any:
+    if not is_known(env.spec):
+        return None
+    make = gym.make_vec if isinstance(env, VectorEnv) else gym.make
+    return make(_without_shows(env.spec))
 
 
 def _new_sync(env: SyncVectorEnv) -> SyncVectorEnv:

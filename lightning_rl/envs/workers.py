@@ -67,7 +67,7 @@ def find_fault(env: AsyncVectorEnv, error: Exception) -> WorkerFault | None:
         return WorkerFault(raised, f"raised {type(error).__name__}")
     if isinstance(error, multiprocessing.TimeoutError):
         silent = [i for i, pipe in enumerate(env.parent_pipes) if not pipe.poll()]
-        return WorkerFault(silent, "did not answer in time")
+        return WorkerFault(silent, "did not answer in time (env_timeout)")
     ready = wait([process.sentinel for process in processes], timeout=EXIT_SECONDS)
     ended = [i for i, process in enumerate(processes) if process.sentinel in ready]
     for i in ended:

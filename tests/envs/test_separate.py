@@ -30,6 +30,9 @@ def cartpole() -> gym.Env:
     return gym.make("CartPole-v1")
 
 
+made_again = pytest.mark.filterwarnings("ignore:.* made again, without what was changed")
+
+
 def sync(env: gym.Env) -> VectorEnv:
     return SyncVectorEnv([lambda: env])
 
@@ -103,12 +106,17 @@ def test_no_more_copies_than_episodes_or_than_pay(env: Any, episodes: int, num_e
         assert len({id(sub_env.unwrapped) for sub_env in copies.envs}) == num_envs
 
 
+MADE_AGAIN = "so it is made again, without what was changed on it since"
+
+
 def test_uncopyable_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
-    copies = make_separate_env(gym.make(uncopyable_id), max_envs=2)
+    with pytest.warns(UserWarning, match=rf"Uncopyable can't be copied \(.*lock.*\), {MADE_AGAIN}"):
+        copies: Any = make_separate_env(gym.make(uncopyable_id), max_envs=2)
     assert [type(e.unwrapped) for e in copies.envs] == [Uncopyable, Uncopyable]
     assert [e.spec.max_episode_steps for e in copies.envs] == [5, 5]
 
 
+@made_again
 def test_uncopyable_vector_environment_is_made_again_from_its_spec(uncopyable_id: str) -> None:
     env = gym.make_vec(uncopyable_id, num_envs=3)
     copy = make_separate_env(env, max_envs=2)
@@ -216,6 +224,7 @@ class Connected(CountingEnv):
 SHARING = {"parts": Simulated, "draw": DrawsElsewhere, "client": Connected}
 
 
+@made_again
 @pytest.mark.parametrize("name", SHARING)
 def test_an_environment_whose_copy_would_share_something_is_made_again(name: str) -> None:
     gym.register("Sharing-v0", entry_point=SHARING[name])
@@ -263,6 +272,7 @@ def test_an_async_vector_env_is_made_again_by_its_functions(wrap: Any) -> None:
     env.close()
 
 
+@made_again
 def test_an_uncopyable_sync_vector_env_is_made_again_by_its_functions() -> None:
     env = SyncVectorEnv([Uncopyable, Uncopyable], autoreset_mode=AutoresetMode.SAME_STEP)
     copy: Any = make_separate_env(env, max_envs=1)
@@ -320,6 +330,7 @@ def shown_id() -> Iterator[str]:
     del gym.registry["Shown-v0"]
 
 
+@made_again
 def test_copies_open_no_window(shown_id: str) -> None:
     with_lock = gym.make(shown_id, render_mode="human")
     with_lock.unwrapped.lock = threading.Lock()  # type: ignore[attr-defined]

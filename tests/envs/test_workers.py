@@ -22,7 +22,7 @@ WORDS = {
     "raises": "raised KeyError",
     "killed": r"lost its process \(exit code -9\)",
     "ends": r"lost its process \(exit code 3\)",
-    "hangs": "did not answer in time",
+    "hangs": r"did not answer in time \(env_timeout\)",
 }
 
 

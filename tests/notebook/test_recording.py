@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation
 from IPython.core.formatters import DisplayFormatter
 from painter import Painter, bound
 from PIL import Image, ImageSequence
@@ -146,6 +147,28 @@ def test_max_steps_ends_a_long_episode() -> None:
     assert len(record) == 2
     assert not record.terminated
     assert not record.truncated
+
+
+def test_an_endless_episode_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_rl.notebook.recording.MAX_FRAME_BYTES", 3 * 8 * 12 * 3)
+    agent = bound(PPOAgent(), Painter)
+    message = "the episode did not end within 2 env steps, whose frames take .* it is cut there"
+    with pytest.warns(UserWarning, match=message):
+        record = record_episode(agent, Painter)
+    assert (len(record), record.terminated, record.truncated) == (2, False, False)
+    assert len(record_episode(agent, Painter, max_steps=4)) == 4  # as the user wants
+
+
+def test_the_wrapper_that_normalises_shows_the_agent_what_it_was_trained_on() -> None:
+    agent = bound(PPOAgent(), lambda: NormalizeObservation(Painter()))
+    agent.start_run(0)
+    agent.rollout(64)
+    seen: list[Any] = []
+    agent.prepare = lambda observations: seen.append(observations) or observations
+    record_episode(agent, lambda: NormalizeObservation(Painter()), max_steps=1)
+    statistics = agent.runner.env.envs[0].obs_rms
+    expected = (0 - statistics.mean) / np.sqrt(statistics.var + 1e-8)
+    np.testing.assert_allclose(seen[0][0], expected, rtol=1e-5)
 
 
 def test_cartpole_is_drawn_without_a_display_and_shrunk(
