@@ -15,7 +15,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 from gymnasium.wrappers.vector import NormalizeObservation as VectorNormalizeObservation
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_rl.agents.ppo import PPOAgent, PPOConfig
 from lightning_rl.envs.separate import parts_of
@@ -80,7 +80,7 @@ def test_same_seed_same_result_other_seed_other_result() -> None:
 def test_result_is_summed_up_in_one_line() -> None:
     result = EvaluationResult(np.array([1.0, 3.0]), np.array([1, 3]))
     assert (result.mean, result.std) == (2, 1)
-    assert str(result) == "return 2.0 ± 1.0 over 2 episodes"
+    assert str(result) == "return 2.00 ± 1.00 over 2 episodes"
 
 
 def test_evaluation_loader_gives_the_episodes_as_one_batch() -> None:
@@ -113,7 +113,7 @@ def snapshot(agent: PPOAgent) -> dict[str, Any]:
     """All that training goes on from, but for the environment."""
     normalizer: Any = agent.observation_normalizer
     return {
-        "weights": [value.tolist() for value in agent.state_dict().values()],
+        "weights": [v.tolist() for v in agent.state_dict().values() if isinstance(v, Tensor)],
         "modes": [module.training for module in agent.modules()],
         "gradients": torch.is_grad_enabled(),
         "generator": agent.generator.get_state().tolist(),
