@@ -98,6 +98,14 @@ def test_observations_that_were_changed_are_not_drawn_from() -> None:
     assert find_painter(SyncVectorEnv([lambda: gym.make("CartPole-v1")])) is draw_cartpole
 
 
+def test_a_single_environment_is_one_of_one() -> None:
+    env = PictureEnv(gym.make("CartPole-v1"))
+    assert env.num_envs == 1
+    assert env.reset(seed=0)[0].shape == (1, 16, 16, 1)
+    rendering = PictureEnv(gym.make("Acrobot-v1", render_mode="rgb_array"))
+    assert rendering.reset(seed=0)[0].std() > 0
+
+
 def test_a_function_may_draw() -> None:
     env = PictureEnv("Acrobot-v1", 2, 4, 4, paint=lambda states, h, w: np.ones((len(states), h, w)))
     assert env.reset(seed=0)[0].min() == 255
