@@ -75,7 +75,8 @@ def _check_preprocessing(name: str | EnvSpec, single: Space, wanted: Space) -> N
             f"{spec.id} is vectorised with preprocessing: the agent observes {wanted}, a single "
             f"one gives {single}. Give a function that makes a single one with that preprocessing, "
             "which renders; for Atari: lambda: FrameStackObservation(AtariPreprocessing(gym.make("
-            "name, frameskip=1, render_mode='rgb_array')), 4)."
+            "name, frameskip=1, render_mode='rgb_array')), 4); the vectorised one also presses "
+            "FIRE after a reset."
         )
 
 
