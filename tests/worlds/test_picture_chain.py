@@ -11,10 +11,11 @@ import pytest
 import torch
 from seen import QUIET, TINY, TINY_EYE, small_ppo, some_eye, some_pictures
 
-from lightning_rl import EpisodePlayer, PPOAgent, evaluate
+from lightning_rl import EpisodePlayer, PPOAgent, PPOConfig, evaluate
 from lightning_rl.errors import ConfigError
 from lightning_rl.worlds import (
     Eye,
+    EyeConfig,
     PictureDreamConfig,
     WorldModel,
     WorldModelConfig,
@@ -97,6 +98,12 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
 # ---- proofs ----------------------------------------------------------------------------------
 
 
+PENDULUM_PPO = PPOConfig(
+    rollout_steps=4096, batch_size=1024, update_epochs=10, learning_rate=3e-3, gamma=0.95,
+    gae_lambda=0.95, anneal_clip_range=False, normalize_rewards=True,
+)  # fmt: skip
+
+
 def real_mean(env: str, agent: PPOAgent, config: PictureDreamConfig, seed: int, at: Path) -> float:
     """Learn from pictures; play 100 greedy episodes in the real environment."""
     result = learn_from_pictures(env, at / str(seed), agent, config=config, seed=seed, **QUIET)
@@ -120,3 +127,22 @@ def test_a_round_of_2000_own_env_steps_makes_it_sure(tmp_path: Path) -> None:
     config = PictureDreamConfig(rounds=1)
     for seed in range(205, 208):
         assert real_mean("CartPole-v1", PPOAgent(), config, seed, tmp_path) >= 475
+
+
+@pytest.mark.slow
+def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(tmp_path: Path) -> None:
+    config = PictureDreamConfig(
+        random_steps=20_000, model_epochs=50, dream_steps=131_072, horizon=30, known_range=None
+    )
+    means = []
+    for seed in range(200, 203):
+        parts: dict[str, Any] = {
+            "agent": PPOAgent(config=PENDULUM_PPO),
+            "eye": Eye(EyeConfig(num_codes=6)),
+            "model": WorldModel(WorldModelConfig(hidden_sizes=(128, 128))),
+        }
+        result = learn_from_pictures(
+            "Pendulum-v1", tmp_path / str(seed), **parts, config=config, seed=seed, **QUIET
+        )
+        means.append(evaluate(parts["agent"], result.env(), 100, seed=50_000 + seed).mean)
+    assert sum(mean > -300 for mean in means) >= 2, means
