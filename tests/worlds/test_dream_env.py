@@ -218,6 +218,18 @@ def test_a_dream_ends_where_the_data_end() -> None:
     assert rows[11][1].tolist() == [2.0]
 
 
+def test_what_is_known_may_be_said_number_by_number() -> None:
+    known = (np.full(2, -np.inf), np.array([np.inf, 3.5]))  # of the second, nothing above 3.5
+    env = DreamEnv(counter(), STARTS[:1], num_envs=1, known_range=known)
+    assert [bool(row[2][0]) for row in play(env, 5)[1:]] == [False] * 3 + [True, False]
+    other = DreamEnv(counter(), STARTS[:1], num_envs=1, known_range=known)
+    other.reset(seed=1)
+    load_env_state(other, env_state(env))
+    assert data_equivalence(env.step(np.zeros(1, int)), other.step(np.zeros(1, int)), exact=True)
+    with pytest.raises(ShapeError, match="lowest and the highest"):
+        DreamEnv(counter(), STARTS[:1], known_range=(np.zeros(3), np.ones(3)))
+
+
 def test_a_number_that_never_varied_ends_no_dream() -> None:
     model = counter()
     model.network.lowest[1] = model.network.highest[1] = 0.0

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from seen import some_eye, some_pictures
 
 from lightning_rl import make_random_trajectory
+from lightning_rl.checkpoints.env_state import env_state, load_env_state
 from lightning_rl.errors import ConfigError, SpaceError, StateError
 from lightning_rl.worlds import Eye, PerceivedEnv, PictureEnv, perceive
 from lightning_rl.worlds.percepts import action_numbers, join_percepts, percept_space
@@ -103,3 +104,14 @@ def test_only_pictures_are_perceived_and_nothing_is_overwritten(tmp_path: Path) 
         perceive(some_pictures(), Eye(), tmp_path / "p")
     with pytest.raises(ConfigError, match="holds trajectories already"):
         perceive(some_pictures(), some_eye(), tmp_path / "d")
+
+
+def test_its_state_is_saved_and_goes_on() -> None:
+    env, other = seen_env(), seen_env()
+    env.reset(seed=3)
+    other.reset(seed=4)
+    actions = np.array([0, 1, 0])
+    env.step(actions)
+    load_env_state(other, env_state(env))
+    for one, two in zip(env.step(actions)[:4], other.step(actions)[:4], strict=True):
+        assert (one == two).all()
