@@ -19,6 +19,7 @@ from lightning_rl.checkpoints.agent_state import (
     load_agent_state,
     restore_run,
 )
+from lightning_rl.checkpoints.env_state import fingerprints, kept
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError
 from lightning_rl.policy import PolicyModule, check_acted
@@ -63,6 +64,7 @@ class LightningAgentModule(PolicyModule):
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
         super().__init__(network)
         self.runner: Any = None  # the EnvRunner, once bound to an environment
+        self.env_as_made: list[dict[str, str]] = []  # its configuration, in fingerprints
         self.replay_buffer: Any = None
         self.rollout_steps = count("rollout_steps", rollout_steps)
         self.env_steps = 0
@@ -91,6 +93,8 @@ class LightningAgentModule(PolicyModule):
         """
         self.bind_spaces(env.single_observation_space, env.single_action_space, seed)
         self.seed = seed_number(seed)
+        if self.runner is None or self.runner.env is not env:
+            self.env_as_made = fingerprints(env)
         self.runner = EnvRunner(env, self._record_episodes)
         self.replay_buffer = self.make_buffer(env.num_envs)
 
@@ -320,6 +324,7 @@ class LightningAgentModule(PolicyModule):
         seed = seed_number(seed)
         self.generator.manual_seed(seed)
         self.runner.reset(seed=seed)
+        self.env_as_made = kept(self.env_as_made, self.runner.env)
 
     def extra_state(self) -> dict[str, Any]:
         """Give what a subclass wants saved beside its weights: plain values, arrays, tensors."""

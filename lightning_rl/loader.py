@@ -83,7 +83,7 @@ class EnvDataLoader:
             return
         runner: EnvRunner | None = self.agent.runner
         if runner is not None and runner.env is self.env and not runner.env_at_close:
-            runner.env_at_close = {runner.num_calls: env_entry(self.env)}
+            runner.env_at_close = {runner.num_calls: env_entry(self.env, self.agent.env_as_made)}
         close_made(self.env, self.source)
 
     def __len__(self) -> int:

@@ -10,9 +10,10 @@ import torch
 from lightning_rl.checkpoints.env_state import env_state, load_env_state
 from lightning_rl.checkpoints.plain_values import from_plain, to_plain
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
-from lightning_rl.errors import StateError
+from lightning_rl.errors import LightningRLError, SpaceError, StateError
 
 STATE_KEY = "lightning_rl"  # of an agent's own entry in a checkpoint
+FORMAT = 2  # of that entry
 
 
 def agent_state(agent: Any) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def agent_state(agent: Any) -> dict[str, Any]:
     can be saved (`env` is None where it can't).
     """
     state = {
+        "format": FORMAT,
+        "agent": type(agent).__name__,
         "env_steps": agent.env_steps,
         "env_steps_at_fit_start": agent.env_steps_at_fit_start,
         "seed": agent.seed,
@@ -36,15 +39,17 @@ def agent_state(agent: Any) -> dict[str, Any]:
     if agent.runner is not None:
         state["runner"] = to_plain(agent.runner.state_dict())
         runner = agent.runner
-        entry = runner.env_at_close.get(runner.num_calls) or env_entry(runner.env)
+        entry = runner.env_at_close.get(runner.num_calls) or env_entry(
+            runner.env, agent.env_as_made
+        )
         state["env"], state["env_error"] = entry
     return state
 
 
-def env_entry(env: Any) -> tuple[Any, str]:
+def env_entry(env: Any, made: list[dict[str, str]] | None = None) -> tuple[Any, str]:
     """Give an environment's state, or None and why it can't be saved."""
     try:
-        return env_state(env), ""
+        return env_state(env, made), ""
     except StateError as error:
         return None, str(error)
 
@@ -71,19 +76,61 @@ def load_agent_state(
             "trained. Load its weights alone with agent.load_state_dict(checkpoint['state_dict'])."
         )
     state: dict[str, Any] = checkpoint[STATE_KEY]
-    if agent.observation_space is None and "observation_space" in state:
-        agent.bind_spaces(
-            space_from_state(state["observation_space"]), space_from_state(state["action_space"])
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        got = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise StateError(
+            f"the agent's entry in the checkpoint has format {got}; expected {FORMAT}. Load it "
+            "with the version of lightning_rl that wrote it."
         )
+    try:
+        _take_over(agent, state, goes_on)
+    except LightningRLError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise StateError(
+            f"the checkpoint of {state.get('agent')} does not fit {type(agent).__name__} "
+            f"({type(error).__name__}: {error}); expected one of the same kind of agent."
+        ) from error
+    if agent.is_fitting:
+        _compare_settings(agent, checkpoint)
+    return state
+
+
+def _take_over(agent: Any, state: dict[str, Any], goes_on: bool) -> None:
+    if "observation_space" in state:
+        saved = tuple(
+            space_from_state(state[f"{name}_space"]) for name in ("observation", "action")
+        )
+        if agent.observation_space is None:
+            agent.bind_spaces(*saved)
+        elif saved != (agent.observation_space, agent.action_space):
+            raise SpaceError(
+                f"the checkpoint is of an agent for {saved[0]} and {saved[1]}; this one is for "
+                f"{agent.observation_space} and {agent.action_space}. Give it the environment it "
+                "was trained in."
+            )
     if not goes_on:
-        return state
-    agent.env_steps, agent.env_steps_at_fit_start = (
-        state["env_steps"],
-        state["env_steps_at_fit_start"],
-    )
+        return
+    steps = ("env_steps", "env_steps_at_fit_start")
+    agent.env_steps, agent.env_steps_at_fit_start = (int(state[name]) for name in steps)
     agent.episodes.load_state_dict(state["episodes"])
     agent.load_extra_state(from_plain(state["extra"]))
-    return state
+
+
+def _compare_settings(agent: Any, checkpoint: dict[str, Any]) -> None:
+    """Warn of settings that are not those the run was begun with; the agent's hold."""
+    parameters = checkpoint.get("hyper_parameters", {})
+    saved, own = (dict(p).get("config") for p in (parameters, agent.hparams))
+    if not isinstance(saved, dict) or not isinstance(own, dict):
+        return
+    differ = [name for name in own if name in saved and saved[name] != own[name]]
+    if differ:
+        named = ", ".join(f"{name}={own[name]} (saved: {saved[name]})" for name in differ)
+        warnings.warn(
+            f"the agent's settings are not those of the checkpoint: {named}. The run goes on with "
+            "the agent's.",
+            stacklevel=4,
+        )
 
 
 def restore_run(agent: Any, state: dict[str, Any]) -> None:
@@ -106,5 +153,5 @@ def restore_run(agent: Any, state: dict[str, Any]) -> None:
             stacklevel=2,
         )
         return
-    load_env_state(agent.runner.env, state["env"])
+    load_env_state(agent.runner.env, state["env"], agent.env_as_made)
     agent.runner.load_state_dict(from_plain(state["runner"]))

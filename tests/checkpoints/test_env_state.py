@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from comparing import Phase, assert_alike, reloaded
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import ClipReward, FrameStackObservation, TimeLimit, TransformReward
 
-from lightning_rl.checkpoints.env_state import env_state, load_env_state
+from lightning_rl.checkpoints.env_state import env_state, fingerprints, kept, load_env_state
 from lightning_rl.checkpoints.plain_values import to_plain
 from lightning_rl.errors import StateError
 
@@ -196,3 +199,158 @@ def test_damaged_state_is_refused_before_anything_is_set(name: str, plain: Any) 
     with pytest.raises(StateError):
         load_env_state(env, damaged)
     assert_alike(env_state(env), before)
+
+
+# ---- what is configuration ------------------------------------------------------------------
+
+
+class Configured(gym.Env):
+    """An environment with a table, a secret, a path, and something to be configured."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, table: Any = None, gravity: float = 10.0, length: int = 5) -> None:
+        self.table = np.zeros(3) if table is None else table
+        self.gravity, self.length = gravity, length
+        self.api_key, self.path = "sk-SECRET", "/home/someone/results.csv"
+        self.names = ["a", b"b"]
+        self.t = 0
+        self.tool: Any = len
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        self.t += 1
+        return self._observe(), 1.0, False, self.t == self.length, {}
+
+    def _observe(self) -> Any:
+        return np.array([self.gravity * self.t + self.np_random.normal()], np.float32)
+
+
+def begun(env: Any, seed: int = 0) -> Any:
+    """Reset an environment; give its configuration."""
+    made = fingerprints(env)
+    env.reset(seed=seed)
+    return kept(made, env)
+
+
+def saved_after(env: Any, steps: int) -> Any:
+    made = begun(env)
+    for _ in range(steps):
+        env.step(0)
+    return reloaded(env_state(env, made))
+
+
+def test_a_table_that_never_changes_is_not_saved() -> None:
+    table = np.random.default_rng(0).normal(size=100_000)
+    env = SyncVectorEnv([lambda: Configured(table)] * 4)
+    made = begun(env)
+    env.step(np.zeros(4, int))
+    file = io.BytesIO()
+    torch.save(env_state(env, made), file)
+    assert len(file.getvalue()) < 50_000
+    table[3] = 7.0  # now it does
+    file = io.BytesIO()
+    torch.save(env_state(env, made), file)
+    assert len(file.getvalue()) > table.nbytes
+
+
+def test_neither_secrets_nor_paths_are_in_what_is_saved() -> None:
+    assert "SECRET" not in str(saved_after(Configured(), 3))
+    assert "home" not in str(saved_after(Configured(), 3))
+
+
+@pytest.mark.parametrize(("name", "value"), [("gravity", 3.0), ("length", 50), ("names", [])])
+def test_the_configuration_of_the_environment_given_holds_with_a_warning(
+    name: str, value: Any
+) -> None:
+    state, other = saved_after(Configured(), 3), Configured()
+    setattr(other, name, value)
+    made = begun(other, seed=9)
+    with pytest.warns(UserWarning, match=rf"Configured\.{name} \(now {re.escape(repr(value))}\)"):
+        load_env_state(other, state, made)
+    assert getattr(other, name) == value
+    assert other.t == 3  # its state is the saved one
+
+
+def test_a_time_limit_is_configuration() -> None:
+    state, other = saved_after(TimeLimit(Configured(), 7), 3), TimeLimit(Configured(), 4)
+    made = begun(other)
+    with pytest.warns(UserWarning, match=r"TimeLimit\._max_episode_steps \(now 4\)"):
+        load_env_state(other, state, made)
+    assert other.step(0)[3]  # the fourth step
+
+
+TAXI = "Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3"  # as old as Gymnasium is
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", TAXI, "CliffWalking-v1"])
+def test_toy_text_goes_on_exactly(name: str) -> None:
+    def make() -> VectorEnv:
+        return SyncVectorEnv([lambda: gym.make(name)] * 2)
+
+    env, other = make(), make()
+    made = begun(env)
+    played(env, 9, seed=1)
+    state = reloaded(env_state(env, made))
+    load_env_state(other, state, begun(other, seed=5))
+    assert_alike(played(other, 30, seed=2), played(env, 30, seed=2))
+
+
+def test_what_a_reset_has_drawn_is_state() -> None:
+    class Randomised(Configured):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+            super().reset(seed=seed)
+            self.gravity = float(self.np_random.uniform(5, 15))
+            return self._observe(), {}
+
+    env, other = Randomised(), Randomised()
+    state = saved_after(env, 2)
+    load_env_state(other, state, begun(other, seed=5))
+    assert other.gravity == env.gravity
+
+
+def test_text_that_changes_is_named() -> None:
+    env = Configured()
+    made = begun(env)
+    env.path = "/elsewhere"
+    with pytest.raises(StateError, match=r"Configured\.path can't be saved: got text that changes"):
+        env_state(env, made)
+
+
+# ---- hostile states -------------------------------------------------------------------------
+
+HOSTILE: dict[str, Any] = {
+    "path": ("scalar", "/home/me/.profile"),
+    "spec": ("scalar", "evil_module:X-v0"),
+    "api_key": ("scalar", 1),
+    "tool": ("scalar", 1),
+    "step": ("scalar", 1),
+    "np_random_seed": ("scalar", 1),
+    "__class__": ("scalar", 1),
+    "unwrapped": ("scalar", 1),
+    "metadata": ("dict", []),
+    "observation_space": ("list", []),
+    "table": ("scalar", "text"),
+    "names": ("list", [("scalar", "text")]),
+    "gravity": ("list", []),
+    "t": ("array", torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_state_sets_nothing(name: str) -> None:
+    env = Configured()
+    made = begun(env)
+    before = dict(vars(env))
+    state = env_state(env, made)
+    state[0]["values"] = {"length": ("scalar", 99), name: HOSTILE[name]}
+    with pytest.raises(StateError, match="written with another environment"):
+        load_env_state(env, reloaded(state))
+    assert vars(env).keys() == before.keys()
+    assert env.length == 5  # not even the first was set
+    assert all(vars(env)[key] is value for key, value in before.items())
