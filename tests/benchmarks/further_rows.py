@@ -124,6 +124,7 @@ def pixel_rows(_: int) -> list[Row]:
         cpu = statistics.median(run.seconds for run in alone)
         as_many = [pixels.ppo(seed, 10_000) for seed in range(300, 303)]
         as_long = [pixels.ppo(seed, 1_000_000, cpu) for seed in range(300, 303)]
+        recurrent = [pixels.recurrent(seed) for seed in range(300, 303)]
         speeds = pixels.speeds()
     good, poor, solved = (
         sum(run.mean >= least for run in runs)
@@ -141,6 +142,7 @@ def pixel_rows(_: int) -> list[Row]:
         ("Pendulum from pictures above -300, of 5", str(above), ">= 4", f"{pendulum}"),
         ("PPO on the same pictures, 10,000 env steps", f"{pixels.means(as_many)}", "", ""),
         ("PPO on them, the same CPU time", f"{pixels.means(as_long)}", "", f"{steps} env steps"),
+        ("in a recurrent model's dream, 10,000 pictures", f"{pixels.means(recurrent)}", "", ""),
         ("dream / real env in percepts, env steps a second", f"{ratio:.1f}", ">= 1", cell),
     ]
 

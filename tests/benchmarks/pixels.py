@@ -1,7 +1,4 @@
-"""Acting from pictures: what a dream of them reaches, PPO on the same ones, and what both cost.
-
-`python tests/benchmarks/pixels.py rssm` prints the further comparison with a recurrent model.
-"""
+"""Acting from pictures: what a dream of them reaches, PPO on the same ones, and what both cost."""
 
 from __future__ import annotations
 
@@ -100,6 +97,36 @@ def pendulum(seed: int) -> Run:
     }
     settings = {"random_steps": 20_000, "model_epochs": 50, "dream_steps": 131_072}
     return dream("Pendulum-v1", seed, parts, horizon=30, known_range=None, **settings)
+
+
+def recurrent(seed: int, epochs: int = 8) -> Run:
+    """Balance the pole after as many pictures, in the dream of a recurrent state-space model."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from lightning_rl import AgentTrainer, PPOAgent, make_random_trajectory
+    from lightning_rl.worlds import (
+        PictureEnv,
+        RecurrentDreamEnv,
+        RecurrentWorldModel,
+        RememberedEnv,
+    )  # fmt: skip
+
+    torch.manual_seed(seed)
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = make_random_trajectory(
+            PictureEnv("CartPole-v1"), Path(folder) / "data", seed=seed, progress=False
+        )
+        windows = pictures.with_window(12)
+        model = RecurrentWorldModel()
+        trainer = AgentTrainer(max_epochs=epochs, **QUIET, **OPTIONS)
+        trainer.fit(model, DataLoader(windows, 64, shuffle=True))
+        dream, agent = RecurrentDreamEnv(model, windows), PPOAgent()
+        AgentTrainer(max_env_steps=65_536, seed=seed, **QUIET, **OPTIONS).fit(agent, dream)
+    seconds = time.process_time() - start
+    env = RememberedEnv(PictureEnv("CartPole-v1", 100), model)
+    return Run(score(agent, env, seed), windows.num_steps, round(seconds, 1))
 
 
 def ppo(seed: int, max_env_steps: int, max_seconds: float = float("inf")) -> Run:
