@@ -15,6 +15,47 @@ from lightning_rl.envs.vectorize import EXPECTED
 from lightning_rl.errors import EnvError, StateError
 from lightning_rl.loader import EnvDataLoader
 
+
+class EnvDataModule(LightningDataModule):
+    """An environment, by name, as a LightningDataModule: what `LightningCLI` asks for.
+
+    Args:
+        env: name of a registered environment to train in.
+        evaluation_env: one to evaluate in, once an epoch, and to test in. Default: as `env`.
+
+    Example:
+        A script of four lines, `train.py`:
+
+            from lightning.pytorch.cli import LightningCLI
+            from lightning_rl import AgentTrainer, PPOAgent
+            from lightning_rl.datamodule import EnvDataModule
+            LightningCLI(PPOAgent, EnvDataModule, trainer_class=AgentTrainer)
+
+        which `python train.py fit --data.env CartPole-v1 --trainer.max_env_steps 65536` runs, and
+        `python train.py fit --print_config > settings.yaml`, `python train.py fit --config
+        settings.yaml`.
+
+        >>> EnvDataModule("CartPole-v1").train_dataloader()
+        'CartPole-v1'
+    """
+
+    def __init__(self, env: str = "CartPole-v1", evaluation_env: str | None = None) -> None:
+        super().__init__()
+        self.env, self.evaluation_env = env, evaluation_env
+
+    def train_dataloader(self) -> str:
+        """Give the environment to train in, which `AgentTrainer` makes a loader of."""
+        return self.env
+
+    def val_dataloader(self) -> str:
+        """Give the environment to evaluate in."""
+        return self.evaluation_env or self.env
+
+    def test_dataloader(self) -> str:
+        """Give the environment to test in."""
+        return self.evaluation_env or self.env
+
+
 Loaders = tuple[Any, Any, LightningDataModule | None]  # of training, of evaluation, or of both
 
 

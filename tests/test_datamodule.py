@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import gymnasium as gym
 import pytest
 from countdown import CONFIG, Countdown
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import DataLoader
 
 from lightning_rl import AgentTrainer, DQNAgent, EnvDataLoader, PPOAgent, SACAgent
+from lightning_rl.datamodule import EnvDataModule
 from lightning_rl.errors import EnvError, StateError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
@@ -145,3 +148,31 @@ def test_evaluation_without_an_environment_is_refused() -> None:
     EnvDataLoader(agent, "CartPole-v1", 4)  # binds it
     with pytest.raises(StateError, match="no environment to evaluate in"):
         make_trainer(evaluate_every_env_steps=64, max_epochs=1).fit(agent, DataLoader([1, 2]))  # type: ignore[arg-type]
+
+
+# ---- the command line -------------------------------------------------------------------------
+
+
+def test_lightning_cli_trains_an_agent_in_an_environment_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    args = [
+        "train.py", "fit", "--data.env=CartPole-v1", "--trainer.max_env_steps=300", "--trainer.num_envs=2",
+        "--trainer.logger=false", "--trainer.enable_checkpointing=false",
+        "--trainer.enable_progress_bar=false", "--trainer.evaluation_episodes=2",
+        "--model.config.rollout_steps=128", "--model.config.batch_size=64",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", args)
+    cli = LightningCLI(
+        PPOAgent, EnvDataModule, trainer_class=AgentTrainer, save_config_callback=None
+    )
+    assert cli.model.env_steps >= 300
+    assert cli.model.config.rollout_steps == 128
+    assert "val_episode_return" in cli.trainer.callback_metrics
+
+
+def test_its_environments_are_by_default_one_and_the_same() -> None:
+    assert EnvDataModule("Acrobot-v1").val_dataloader() == "Acrobot-v1"
+    module = EnvDataModule("CartPole-v1", "CartPole-v0")
+    assert module.train_dataloader() == "CartPole-v1"
+    assert module.val_dataloader() == module.test_dataloader() == "CartPole-v0"
