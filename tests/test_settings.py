@@ -126,8 +126,10 @@ def test_every_setting_that_is_no_number_is_refused_by_its_name(kind: Any, name:
 def test_what_a_sweep_has_trained_can_be_loaded_and_gone_on_with(
     agent_class: Any, tmp_path: Path
 ) -> None:
-    numbers = {"learning_rate": np.logspace(-4, -2, 3)[1], "gamma": np.float32(0.98),
+    numbers: Any = {"learning_rate": np.logspace(-4, -2, 3)[1], "gamma": np.float32(0.98),
                "rollout_steps": 64.0, "batch_size": np.int64(32)}  # fmt: skip
+    if agent_class is DQNAgent:
+        numbers["learning_starts"] = "64"
     path, seed = tmp_path / "agent.ckpt", np.int64(3)
     trainer = AgentTrainer(max_env_steps=1e3, num_envs=np.int32(4), seed=seed, **QUIET)  # type: ignore[arg-type]
     trainer.fit(agent_class(config=numbers), "CartPole-v1")
