@@ -157,14 +157,19 @@ def test_lightning_cli_trains_an_agent_in_an_environment_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     args = [
-        "train.py", "fit", "--data.env=CartPole-v1", "--trainer.max_env_steps=300", "--trainer.num_envs=2",
+        "train.py", "fit", "--data.env=CartPole-v1", "--trainer.max_env_steps=300",
+        "--trainer.num_envs=2",
         "--trainer.logger=false", "--trainer.enable_checkpointing=false",
         "--trainer.enable_progress_bar=false", "--trainer.evaluation_episodes=2",
         "--model.config.rollout_steps=128", "--model.config.batch_size=64",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", args)
     cli = LightningCLI(
-        PPOAgent, EnvDataModule, trainer_class=AgentTrainer, save_config_callback=None
+        PPOAgent,
+        EnvDataModule,
+        trainer_class=AgentTrainer,
+        save_config_callback=None,
+        seed_everything_default=0,
     )
     assert cli.model.env_steps >= 300
     assert cli.model.config.rollout_steps == 128
