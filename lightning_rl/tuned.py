@@ -5,6 +5,10 @@ each was run with three seeds, and `returns` are the mean returns of 100 greedy 
 They start from RL Baselines3 Zoo's tables (https://github.com/DLR-RM/rl-baselines3-zoo), with
 larger rollouts and learning rates annealed from higher: they need fewer env steps and less time.
 
+Environments that need a million env steps or more, such as HalfCheetah-v5, Hopper-v5, Walker2d-v5
+and Ant-v5, are left out until three seeds are run, and so is BipedalWalker-v3, which one seed of
+PPO has learned. The settings of LunarLander-v3 are a place to begin with them.
+
 What its tables say, and how to say it here. N is its `n_envs`:
 
 | RL Baselines3 Zoo | here |
