@@ -153,6 +153,7 @@ def test_evaluation_without_an_environment_is_refused() -> None:
 # ---- the command line -------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonargparse, about Lightning's call
 def test_lightning_cli_trains_an_agent_in_an_environment_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
