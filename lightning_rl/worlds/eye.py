@@ -304,8 +304,14 @@ class Eye(LightningModule):
     @torch.no_grad()
     def _keep_codes(self, batch: dict[str, Tensor]) -> None:
         """Encode a part of the pictures, and those that followed them."""
-        some, network = max(len(batch["observations"]) // MEASURED_PART, 1), self.built()
         names = ("observations", "next_observations")
+        if not isinstance(batch, dict) or not set(names) <= set(batch):
+            got = list(batch) if isinstance(batch, dict) else type(batch).__name__
+            raise ShapeError(
+                f"got a batch of {got}; expected a dict with {list(names)}, such as those of a "
+                "TrajectoryDataset."
+            )
+        some, network = max(len(batch["observations"]) // MEASURED_PART, 1), self.built()
         before, after = (network.encode(network.scale(batch[name][:some]))[0] for name in names)
         self._codes.append(before)
         self._changes.append(after - before)

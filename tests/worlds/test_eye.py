@@ -176,6 +176,13 @@ def test_another_number_of_codes_is_refused() -> None:
         some_eye().draw(torch.zeros(2, 10))
 
 
+def test_batches_without_pictures_are_refused() -> None:
+    eye = Eye(TINY_EYE, PICTURES)
+    for batch in ([blank(2, 16, 16, 1)], {"observations": blank(2, 16, 16, 1)}):
+        with pytest.raises(ShapeError, match="next_observations"):
+            eye.training_step(batch, 0)  # type: ignore[arg-type]
+
+
 def test_states_are_no_pictures(tmp_path: Path) -> None:
     states = make_random_trajectory("CartPole-v1", tmp_path / "d", 50, progress=False)
     with pytest.raises(SpaceError, match="a dataset of states is for a WorldModel"):
