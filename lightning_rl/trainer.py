@@ -179,7 +179,7 @@ class AgentTrainer(Trainer):
             ckpt_path = last_run(self) if ckpt_path == "last" else ckpt_path
             self._has_fitted, before = True, self.global_step
             super().fit(model, *data, ckpt_path, weights_only)
-        if self.global_step == before and ckpt_path is None:
+        if self.global_step == before > 0 and ckpt_path is None:
             warnings.warn(NOTHING_TRAINED, stacklevel=2)
 
     def _loaders(

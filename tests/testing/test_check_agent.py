@@ -284,7 +284,7 @@ BROKEN: dict[str, tuple[type[Good], type[LightningRLError], str]] = {
     "no optimizer": (ForgetsParameters, ConfigError, r"\['network.bias'\] are in no optimizer"),
     "objects saved": (SavesObjects, CheckpointError, r"\['space'\], a Discrete"),
     "column of values": (HasColumnOfValues, ShapeError, r"got shapes .*made .*squeeze"),
-    "wrong key": (LoadsNothing, StateError, "can't be loaded .'temprature'"),
+    "wrong key": (LoadsNothing, StateError, "can't be loaded .*'temprature'"),
     "unsaved": (HasForgetfulNetwork, StateError, "acts in another way"),
 }  # fmt: skip
 

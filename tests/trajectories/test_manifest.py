@@ -43,7 +43,7 @@ class Unusual(IdentityEnv):
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Text(3), spaces.Tuple([POINT]), spaces.Dict({1: POINT}),
+    [spaces.Text(3), spaces.Dict({1: POINT}),
      spaces.Dict({"a": spaces.Dict({"b": POINT})})],
     ids=str,
 )  # fmt: skip
