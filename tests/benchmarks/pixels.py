@@ -122,7 +122,7 @@ def recurrent(seed: int, epochs: int = 8) -> Run:
         model = RecurrentWorldModel()
         trainer = AgentTrainer(max_epochs=epochs, **QUIET, **OPTIONS)
         trainer.fit(model, DataLoader(windows, 64, shuffle=True))
-        dream, agent = RecurrentDreamEnv(model, windows), PPOAgent()
+        dream, agent = RecurrentDreamEnv(model, windows, horizon=50), PPOAgent()
         AgentTrainer(max_env_steps=65_536, seed=seed, **QUIET, **OPTIONS).fit(agent, dream)
     seconds = time.process_time() - start
     env = RememberedEnv(PictureEnv("CartPole-v1", 100), model)
