@@ -27,7 +27,7 @@ from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.stats.normalization import ObservationNormalizer
-from lightning_rl.updates import check_loss, clip_norm
+from lightning_rl.updates import check_loss, clip_norm, has_stopped_early
 
 
 class LightningAgentModule(PolicyModule):
@@ -76,6 +76,8 @@ class LightningAgentModule(PolicyModule):
         self._minibatches: Iterator[Any] = iter(())
         self.env_steps_at_fit_start = 0  # env steps when this run's budget began
         self.is_fitting = False
+        self.stop_asked = False  # ends a running evaluation, whose result is NaN
+        self.torch_threads: int | None = 1  # of the last fit; evaluations use as many
         self._world_size = 1
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
 
@@ -315,9 +317,16 @@ class LightningAgentModule(PolicyModule):
         resumed, self._resumed = self._resumed, None
         if self.trainer.ckpt_path is not None and resumed is not None:
             restore_run(self, resumed)  # as late as this: a DataLoader draws random numbers before
+            self._stay_at_the_end()
         else:
             self.start_run(self.seed + self.global_rank * self.runner.num_envs)
             self.initial_rollout()
+
+    def _stay_at_the_end(self) -> None:
+        """Train nothing more if the resumed run has used up its budget, or was stopped early."""
+        is_used_up = self.max_env_steps is not None and self.progress >= 1.0
+        if is_used_up or has_stopped_early(self.trainer):
+            self.trainer.should_stop = True
 
     def start_run(self, seed: int) -> None:
         """Seed the random numbers and start new episodes; sub-environment i gets `seed + i`."""

@@ -24,8 +24,9 @@ from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.separate import make_separate_env, parts_of, separate_env
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.envs.workers import WAIT_SECONDS
-from lightning_rl.errors import EnvError, NonFiniteError, SpaceError
+from lightning_rl.errors import EnvError, NonFiniteError, SpaceError, StateError
 from lightning_rl.settings import count, given_count, seed_number
+from lightning_rl.threads import check_idle, torch_threads
 
 MAX_EPISODE_STEPS = 100_000  # an episode of an evaluation that is longer has no end
 PATIENCE_SECONDS = 2.0  # without a word
@@ -56,6 +57,10 @@ class EvaluationResult(NamedTuple):
     def __repr__(self) -> str:
         """Say the result, not all of its numbers."""
         return f"<EvaluationResult: {self}>"
+
+
+class StoppedError(StateError):
+    """An evaluation was to end before its last episode."""
 
 
 class EpisodeCounter:
@@ -192,7 +197,8 @@ def evaluate(
     Raises:
         ConfigError: if `episodes` or `max_episode_steps` is below 1.
         EnvError: if an episode goes on for more than 100,000 env steps.
-        StateError: if the agent was never trained, loaded or bound to an environment.
+        StateError: if the agent was never trained, loaded or bound to an environment, or is
+            trained in the background right now.
 
     Example:
         >>> from lightning_rl import EnvDataLoader, PPOAgent
@@ -217,13 +223,22 @@ def agent_env(agent: LightningAgentModule, env: EnvLike, max_envs: int) -> Itera
 
 @contextmanager
 def evaluation_mode(agent: LightningAgentModule, seed: int) -> Iterator[None]:
-    """Let an agent play in evaluation mode, with random numbers of its own; then put all back."""
+    """Let an agent play in evaluation mode, with random numbers of its own; then put all back.
+
+    Torch uses as many threads as in the agent's last `fit`, by default one.
+
+    Raises:
+        StateError: if the agent is trained in another thread.
+    """
+    check_idle(agent)
     modes = [(module, module.training) for module in agent.modules()]
     random_state = agent.generator.get_state()
+    agent.stop_asked = False
     agent.eval()
     agent.generator.manual_seed(seed)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        threads = torch_threads(agent.torch_threads)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), threads:
             torch.manual_seed(seed)
             yield
     finally:
@@ -258,6 +273,8 @@ def play_episodes(
         runner.reset(seed=seed)
         inputs = allocate(agent.input_space, env.num_envs)
         while not counter.is_complete:
+            if agent.stop_asked:
+                raise StoppedError("the evaluation was stopped; it has no result.")
             write(inputs, slice(None), agent.prepare(runner.observations))
             actions, _ = agent.act(agent.as_input(inputs), deterministic=True)
             runner.step(to_env_actions(to_array(actions), env.single_action_space))
@@ -327,9 +344,11 @@ class EvaluationDataLoader:
         """Play the episodes."""
         env = self.make_env()
         carry_statistics(env, self.agent.runner and self.agent.runner.env)
-        result = play_episodes(
-            self.agent, env, self.episodes, self.seed, self.max_episode_steps, self.env_timeout
-        )
+        limits = self.max_episode_steps, self.env_timeout
+        try:
+            result = play_episodes(self.agent, env, self.episodes, self.seed, *limits)
+        except StoppedError:  # what has ended so far would favour short episodes
+            result = EvaluationResult(np.array([np.nan]), np.array([0]))
         yield {
             "episode_return": torch.from_numpy(result.returns.astype(np.float32)),
             "episode_length": torch.from_numpy(result.lengths.astype(np.float32)),

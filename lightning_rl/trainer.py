@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.compile import to_uncompiled
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.interrupts import graceful_interrupt
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.one_writer import one_writer
@@ -27,10 +28,11 @@ from lightning_rl.envs.workers import WAIT_SECONDS
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
-from lightning_rl.notebook.kernel import graceful_interrupt, in_notebook
+from lightning_rl.notebook.kernel import in_notebook
 from lightning_rl.notices import OneLineSummary, quiet_lightning
 from lightning_rl.policy import COMPILE_IN_PLACE, is_compiled
 from lightning_rl.settings import count, given_count, seed_number, truth
+from lightning_rl.threads import check_idle, torch_threads, trained_here
 
 NOTHING_TRAINED = (
     "Nothing was trained: this trainer has come to its max_epochs, max_steps or max_time already. "
@@ -150,7 +152,7 @@ class AgentTrainer(Trainer):
         if is_compiled(model) and isinstance(to_uncompiled(model), LightningAgentModule):
             raise ConfigError(f"fit got what torch.compile has returned. {COMPILE_IN_PLACE}")
         if not isinstance(model, LightningAgentModule):
-            with quiet_lightning(in_notebook()), graceful_interrupt(self):
+            with quiet_lightning(in_notebook()), graceful_interrupt(self, model):
                 super().fit(
                     model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
                 )
@@ -165,19 +167,22 @@ class AgentTrainer(Trainer):
         made = ExitStack()  # closes what is made here
         make_loaders = partial(self._loaders, model, evaluates, ckpt_path is None, made)
         with (
+            trained_here(model, self),
+            modes_kept(model),
             made,
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None),
             waiting_for_episodes(callbacks),
             one_writer(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),
-            graceful_interrupt(self),
+            graceful_interrupt(self, model),
             live_in_notebook(self, self.live),
             temporarily(self.fit_loop, **unlimited),
             early_loaders(make_loaders, train_dataloaders, val_dataloaders, datamodule) as data,
         ):
             ckpt_path = last_run(self) if ckpt_path == "last" else ckpt_path
             self._has_fitted, before = True, self.global_step
+            model.torch_threads = self.torch_threads
             super().fit(model, *data, ckpt_path, weights_only)
         if self.global_step == before > 0 and ckpt_path is None:
             warnings.warn(NOTHING_TRAINED, stacklevel=2)
@@ -280,7 +285,7 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
+        with self._playing(model), closed_in_the_end(dataloaders):
             return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def test(
@@ -300,7 +305,7 @@ class AgentTrainer(Trainer):
             StateError: if the agent was neither trained nor loaded.
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
-        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
+        with self._playing(model), closed_in_the_end(dataloaders):
             return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -311,19 +316,26 @@ class AgentTrainer(Trainer):
             of observations, the best actions of each batch.
         """
         dataloaders = self._evaluation_data(model, dataloaders, kwargs.get("ckpt_path"), kwargs)
-        with self._quiet(model), graceful_interrupt(self), closed_in_the_end(dataloaders):
+        with self._playing(model), closed_in_the_end(dataloaders):
             return super().predict(model, dataloaders, *args, **kwargs)
 
-    def _quiet(self, model: Any) -> AbstractContextManager[None]:
-        """Keep Lightning's notices away from agents, and out of notebooks."""
+    @contextmanager
+    def _playing(self, model: Any) -> Iterator[None]:
+        """Keep Lightning's notices away from agents and notebooks; put modes and threads back."""
         agent = self.lightning_module if model is None else model
-        return quiet_lightning(in_notebook() or isinstance(agent, LightningAgentModule))
+        is_agent = isinstance(agent, LightningAgentModule)
+        threads = torch_threads(self.torch_threads if is_agent else None)
+        quiet = quiet_lightning(in_notebook() or is_agent)
+        with quiet, threads, modes_kept(agent), graceful_interrupt(self):
+            yield
 
     def _evaluation_data(
         self, model: Any, data: Any, ckpt_path: Any, options: dict[str, Any]
     ) -> Any:
         """Make an agent's environment a loader of greedy episodes; give other data as they are."""
         agent = self.lightning_module if model is None else model
+        if agent is not None:
+            check_idle(agent)
         if data is None and options.get("datamodule") is None and agent is self.lightning_module:
             data = self._fit_env
         data = env_of(data)
@@ -361,14 +373,16 @@ def temporarily(target: Any, **values: Any) -> Iterator[None]:
 
 
 @contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads, and as many as before afterwards; None: as many as is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+def modes_kept(model: Any) -> Iterator[None]:
+    """Put the modes of a module's parts back after an error; a part made meanwhile will train."""
+    modules = [] if model is None else list(model.modules())
+    modes = {module: module.training for module in modules}
     try:
         yield
-    finally:
-        torch.set_num_threads(before)
+    except BaseException:
+        for module in [] if model is None else model.modules():
+            module.training = modes.get(module, True)
+        raise
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, Optimizer
@@ -48,6 +49,12 @@ def clip_norm(optimizer: Optimizer, max_norm: float) -> None:
     norm = get_total_norm([p.grad for p in parameters])
     if norm > max_norm:  # mostly it is not, and scaling by 1 would cost as much as the norm
         clip_grads_with_norm_(parameters, max_norm, norm)
+
+
+def has_stopped_early(trainer: Any) -> bool:
+    """Tell whether an `EarlyStopping` of the trainer has lost its patience already."""
+    stoppings = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]
+    return any(stopping.wait_count >= stopping.patience for stopping in stoppings)
 
 
 def annealed_adam(

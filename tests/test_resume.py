@@ -29,6 +29,8 @@ from torch import Tensor, nn
 from lightning_rl import (
     ActorCriticNetwork,
     AgentTrainer,
+    DQNAgent,
+    DQNConfig,
     EnvDataLoader,
     PPOAgent,
     PPOConfig,
@@ -403,6 +405,47 @@ def test_loading_leaves_random_numbers_alone(runs: dict[str, Any]) -> None:
     before = random_state()
     PPOAgent.load_from_checkpoint(runs["folder"] / "plain" / "end.ckpt")
     assert random_state() == before
+
+
+FINISHED: dict[str, Callable[[], Any]] = {
+    "PPO": lambda: PPOAgent(config=PPOConfig(128, 64, 1, anneal_learning_rate=False)),
+    "REINFORCE": ReinforceAgent,
+    "DQN": lambda: DQNAgent(config=DQNConfig(learning_starts=128, rollout_steps=128)),
+}
+
+
+def resumed_at_its_end(name: str, folder: Path, options: Any, more: Any) -> tuple[Any, Any]:
+    """An agent whose run has ended, and one that resumed there with more options."""
+    ended, resumed = FINISHED[name](), FINISHED[name]()
+    trainer = make_trainer(folder, **options())
+    trainer.fit(ended, "CartPole-v1")
+    trainer.save_checkpoint(folder / "end.ckpt", weights_only=False)
+    trainer = make_trainer(folder, **options() | more)
+    trainer.fit(resumed, "CartPole-v1", ckpt_path=folder / "end.ckpt")
+    return ended, resumed
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_a_run_that_has_used_up_its_budget_trains_no_more(name: str, tmp_path: Path) -> None:
+    ended, resumed = resumed_at_its_end(name, tmp_path, dict, {})
+    assert resumed.env_steps == ended.env_steps
+    assert digest(resumed) == digest(ended)
+
+
+def test_with_a_larger_budget_it_goes_on(tmp_path: Path) -> None:
+    ended, resumed = resumed_at_its_end("PPO", tmp_path, dict, {"max_env_steps": 2000})
+    assert ended.env_steps < 2000 <= resumed.env_steps < 2000 + 8
+
+
+def test_a_run_that_was_stopped_early_trains_no_more(tmp_path: Path) -> None:
+    def options() -> dict[str, Any]:
+        stopping = EarlyStopping("learning_rate", patience=1, mode="max")
+        limits = {"limit_train_batches": 1, "max_env_steps": 100_000}
+        return {"callbacks": [stopping], **limits}
+
+    ended, resumed = resumed_at_its_end("PPO", tmp_path, options, {})
+    assert resumed.env_steps == ended.env_steps < 100_000
+    assert digest(resumed) == digest(ended)
 
 
 def test_a_checkpoint_of_another_module_is_refused() -> None:

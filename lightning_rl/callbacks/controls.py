@@ -82,8 +82,15 @@ class Controls(Callback):
         if self._stop.is_set():
             trainer.should_stop = True
 
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Stop if that was asked for during an evaluation."""
+        if self.widgets and self._stop.is_set():
+            trainer.should_stop = True
+
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Switch the buttons off: they have nothing to stop any more."""
+        if self.widgets:
+            pl_module.stop_asked = False
         for widget in self.widgets.values():
             widget.disabled = True
         self.widgets = {}
@@ -102,7 +109,7 @@ class Controls(Callback):
         import ipywidgets  # type: ignore[import-untyped]  # slow to import, for notebooks only
 
         stop = ipywidgets.Button(description="Stop", icon="stop", tooltip=STOP_TOOLTIP)
-        stop.on_click(lambda _: self._stop.set())
+        stop.on_click(lambda _: self._ask_to_stop(agent))
         pause = ipywidgets.ToggleButton(description="Pause", icon="pause", tooltip=PAUSE_TOOLTIP)
         pause.observe(lambda change: _set(self._pause, change["new"]), "value")
         widgets = {"stop": stop, "pause": pause}
@@ -113,6 +120,10 @@ class Controls(Callback):
         for name, widget in widgets.items():
             widget.add_class(f"lightning-rl-{name.replace('_', '-')}")
         return widgets
+
+    def _ask_to_stop(self, agent: LightningAgentModule) -> None:
+        self._stop.set()
+        agent.stop_asked = True  # an evaluation need not play to its end
 
     def _note_move(self, change: Any) -> None:
         self._moves.put((change["owner"].description, change["new"]))

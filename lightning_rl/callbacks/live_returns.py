@@ -147,7 +147,7 @@ class LiveReturns(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Note an evaluation."""
         value = trainer.callback_metrics.get("val_episode_return")
-        if self._running is not None and value is not None:
+        if self._running is not None and value is not None and math.isfinite(value):
             self._running.evaluations.append((pl_module.env_steps, float(value)))
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import threading
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+
+from lightning_rl.agent import LightningAgentModule
+from lightning_rl.threads import claim, release
+
+LAST_SECONDS = 60.0  # that a program which ends waits for the iteration
 
 
 class BackgroundFit(Callback):
@@ -20,6 +26,11 @@ class BackgroundFit(Callback):
         # What is displayed shall appear below the cell that started it.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(target=run, args=(self._fit,), daemon=True)
+        modules = [*fit_arguments, fit_options.get("model")]
+        self._agent = next((a for a in modules if isinstance(a, LightningAgentModule)), None)
+        self._claimed = [one for one in (trainer, self._agent) if one is not None]
+        claim(self._thread, *self._claimed)
+        atexit.register(self._end)
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -32,9 +43,11 @@ class BackgroundFit(Callback):
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Ask the training to end after this iteration; `wait` for it."""
+        """Ask the training to end after this iteration, or evaluation's env step; then `wait`."""
         self._stop.set()
         self._trainer.should_stop = True
+        if self._agent is not None and self.running:
+            self._agent.stop_asked = True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most `timeout` seconds; tell whether it has come.
@@ -62,13 +75,24 @@ class BackgroundFit(Callback):
             print(f"The training in the background ended with {type(error).__name__}: {error}")
         finally:
             callbacks.remove(self)
+            if self._agent is not None:
+                self._agent.stop_asked = False
+            release(*self._claimed)
+            atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        """End with the program: a thread that is cut off in mid-computation would abort it."""
+        self.stop()
+        self._thread.join(LAST_SECONDS)
 
 
 def fit_in_background(trainer: Trainer, *fit_arguments: Any, **fit_options: Any) -> BackgroundFit:
     """Start `trainer.fit(...)` in a thread, so that the next cell can be run meanwhile.
 
     A blocking `trainer.fit` is the better default: with "Run All" the next cells would start
-    before anything is learned, and they would take turns with the training.
+    before anything is learned, and they would take turns with the training. Until the training has
+    ended, its agent can't be evaluated, recorded or trained by another cell, and a program that
+    ends stops it after the iteration.
 
     Args:
         trainer: of Lightning.
@@ -77,6 +101,9 @@ def fit_in_background(trainer: Trainer, *fit_arguments: Any, **fit_options: Any)
 
     Returns:
         A handle with `running`, `stop()` and `wait()`, which raises what the training raised.
+
+    Raises:
+        StateError: if the agent or the trainer is in such a training already.
 
     Example:
         >>> from lightning_rl import AgentTrainer, PPOAgent

@@ -1,15 +1,9 @@
-"""The notebook's kernel: is there one, what does an interrupt do?"""
+"""The notebook's kernel: is there one?"""
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-from lightning.pytorch import Trainer
 
 
 def kernel_shell() -> Any:
@@ -27,39 +21,3 @@ def in_notebook() -> bool:
         False
     """
     return kernel_shell() is not None
-
-
-@contextmanager
-def graceful_interrupt(trainer: Trainer) -> Iterator[None]:
-    """Let a notebook's interrupt end the training after this iteration, so that the cell ends well.
-
-    Lightning by itself ends with `SystemExit` then, and "Run All" would stop there. A second
-    interrupt raises KeyboardInterrupt at once, as does the first of what is no training, such as
-    `trainer.test`: it has no result then. Outside a notebook's main thread nothing is changed.
-
-    Raises:
-        KeyboardInterrupt: at the second interrupt, or the first outside of `fit`.
-    """
-    if not in_notebook() or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupts: list[int] = []
-
-    def raises() -> bool:
-        return len(interrupts) > 1 or trainer.state.fn != "fit"
-
-    def interrupt(signum: int, frame: Any) -> None:
-        interrupts.append(signum)
-        if raises():
-            raise KeyboardInterrupt
-        trainer.should_stop = True
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except SystemExit as exit_:  # what Lightning makes of a KeyboardInterrupt
-        if interrupts and raises():
-            raise KeyboardInterrupt from exit_
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)

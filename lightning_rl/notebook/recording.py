@@ -33,6 +33,7 @@ from lightning_rl.networks.distributions import (
 from lightning_rl.notebook.figures import png
 from lightning_rl.notebook.rendering_env import rendering_env
 from lightning_rl.settings import count, given_count, seed_number
+from lightning_rl.threads import check_idle
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
 MAX_FRAME_BYTES = 2**29  # of an episode whose length nobody limited
@@ -183,6 +184,7 @@ def record_episode(
     max_steps, height = given_count("max_steps", max_steps), count("height", height)
     seed = seed_number(seed)
     agent.check_bound()
+    check_idle(agent)
     with rendering_env(env, agent.observation_space) as vector_env:
         agent.bind_spaces(vector_env.single_observation_space, vector_env.single_action_space)
         carry_statistics(vector_env, agent.runner and agent.runner.env)

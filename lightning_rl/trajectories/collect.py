@@ -14,6 +14,7 @@ from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
+from lightning_rl.threads import check_idle
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.recorder import open_recorder
 
@@ -101,6 +102,7 @@ def make_trajectory(
         100
     """
     agent.check_bound()
+    check_idle(agent)
     with open_recorder(env, directory, num_steps, seed, num_envs, append) as recorder:
         vector_env = recorder.runner.env
         carry_statistics(vector_env, agent.runner and agent.runner.env)

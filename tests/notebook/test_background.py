@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_runs import ITERATIONS, SMALL, AtIteration, fit, make_trainer
 
-from lightning_rl import PPOAgent
-from lightning_rl.errors import LightningRLError
+from lightning_rl import PPOAgent, evaluate, make_trajectory, record_episode
+from lightning_rl.errors import LightningRLError, StateError
 from lightning_rl.notebook.background import fit_in_background
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
@@ -61,3 +64,47 @@ def test_an_error_in_the_background_is_said_and_raised_by_wait(
     with pytest.raises(LightningRLError, match="on purpose"):
         handle.wait()
     assert "LightningRLError: on purpose" in capsys.readouterr().out
+
+
+# ---- beside it -------------------------------------------------------------------------------
+
+
+def test_what_would_change_the_training_is_refused_until_it_has_ended(tmp_path: Path) -> None:
+    go_on, has_begun = threading.Event(), threading.Event()
+
+    def wait(agent: Any) -> None:
+        has_begun.set()
+        go_on.wait()
+
+    agent = PPOAgent(config=SMALL)
+    trainer = make_trainer(AtIteration(2, wait))
+    handle = fit_in_background(trainer, agent, "CartPole-v1")
+    has_begun.wait()
+    for beside in (
+        lambda: fit_in_background(trainer, PPOAgent(config=SMALL), "CartPole-v1"),
+        lambda: make_trainer().fit(agent, "CartPole-v1"),
+        lambda: make_trainer().test(agent, "CartPole-v1"),
+        lambda: evaluate(agent, "CartPole-v1"),
+        lambda: record_episode(agent, "CartPole-v1"),
+        lambda: make_trajectory(agent, "CartPole-v1", tmp_path / "trajectories"),
+    ):
+        with pytest.raises(StateError, match="runs in the background"):
+            beside()
+    assert not (tmp_path / "trajectories").exists()
+    go_on.set()
+    assert handle.wait()
+    fit(alone := PPOAgent(config=SMALL))
+    for a, b in zip(agent.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert len(evaluate(agent, "CartPole-v1", episodes=2).returns) == 2
+
+
+def test_a_program_that_ends_without_waiting_ends_well() -> None:
+    program = (
+        "from lightning_rl import AgentTrainer, PPOAgent, fit_in_background\n"
+        "quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)\n"
+        "trainer = AgentTrainer(max_env_steps=10_000_000, enable_model_summary=False, **quiet)\n"
+        'fit_in_background(trainer, PPOAgent(), "CartPole-v1")\n'
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
