@@ -29,7 +29,8 @@ from lightning_rl.settings import count, given_count, seed_number
 from lightning_rl.threads import check_idle, torch_threads
 
 MAX_EPISODE_STEPS = 100_000  # an episode of an evaluation that is longer has no end
-PATIENCE_SECONDS = 2.0  # without a word
+PATIENCE_SECONDS = 2.0  # without a word, if no episode ends
+BAR_SECONDS = 10.0  # without a bar: most evaluations are over by then
 
 
 class EvaluationResult(NamedTuple):
@@ -66,13 +67,13 @@ class StoppedError(StateError):
 class EpisodeCounter:
     """Counts the whole episodes of an evaluation: each sub-environment's share of them.
 
-    It says within seconds if none ends, and shows a bar if it takes longer than that.
+    It says within seconds if none ends, and shows a bar if it takes long.
 
     Args:
         num_envs: N, sub-environments.
         episodes: E, how many episodes to count.
         max_episode_steps: count an episode as ended there.
-        progress: show a bar if it takes longer than two seconds.
+        progress: show a bar if it takes longer than ten seconds.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class EpisodeCounter:
         self.lengths: list[NDArray[np.int64]] = []
         self.bar: Any = None
         self.has_warned = False
-        self.patience_ends = time.monotonic() + PATIENCE_SECONDS
+        start = time.monotonic()
+        self.patience_ends, self.bar_begins = start + PATIENCE_SECONDS, start + BAR_SECONDS
 
     @property
     def is_complete(self) -> bool:
@@ -104,7 +106,7 @@ class EpisodeCounter:
         self.returns.append(returns)
         self.lengths.append(lengths)
         self.left[env_indices] -= 1
-        if self.progress and time.monotonic() > self.patience_ends:
+        if self.progress and time.monotonic() > self.bar_begins:
             total = int(self.share.sum())
             self.bar = self.bar or tqdm(total=total, unit="episode", leave=False)
             self.bar.update(total - int(self.left.sum()) - self.bar.n)
@@ -192,7 +194,7 @@ def evaluate(
         max_episode_steps: cut longer episodes there. Default: the environment's own limit cuts
             them, and one that goes on for more than 100,000 env steps is an error.
         env_timeout: seconds that sub-environments in other processes may take for a step.
-        progress: show a bar if it takes longer than two seconds.
+        progress: show a bar if it takes longer than ten seconds.
 
     Raises:
         ConfigError: if `episodes` or `max_episode_steps` is below 1.

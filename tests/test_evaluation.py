@@ -236,7 +236,7 @@ def test_a_bar_is_shown_where_it_takes_longer(
     agent, _ = bound(env := TimeLimit(Countdown(3), 9))
     evaluate(agent, env, episodes=4)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("lightning_rl.evaluation.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("lightning_rl.evaluation.BAR_SECONDS", 0.0)
     evaluate(agent, env, episodes=4)
     assert "episode" in capsys.readouterr().err
 
