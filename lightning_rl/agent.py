@@ -27,7 +27,12 @@ from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.stats.normalization import ObservationNormalizer
-from lightning_rl.updates import check_loss, clip_norm, has_stopped_early
+from lightning_rl.updates import (
+    check_loss,
+    check_parameters,
+    clip_norm,
+    has_stopped_early,
+)
 
 
 class LightningAgentModule(PolicyModule):
@@ -198,6 +203,7 @@ class LightningAgentModule(PolicyModule):
                 if self.stop_updates:
                     break
                 optimizer.step(partial(self._update, epoch, batch, batch_idx, optimizer))
+        check_parameters(self)
 
     @torch.enable_grad()
     def _update(self, epoch: int, batch: Any, batch_idx: int, optimizer: Any) -> Tensor | None:
@@ -225,7 +231,7 @@ class LightningAgentModule(PolicyModule):
         """Clip the gradient's norm as the trainer says, or else to `max_grad_norm`."""
         own = gradient_clip_val is None
         if own and self.max_grad_norm is not None and "mixed" not in str(self.trainer.precision):
-            clip_norm(optimizer, self.max_grad_norm)  # takes half the time
+            clip_norm(self, optimizer, self.max_grad_norm)  # takes half the time
         else:
             clip_value = self.max_grad_norm if own else gradient_clip_val
             self.clip_gradients(optimizer, clip_value, gradient_clip_algorithm)

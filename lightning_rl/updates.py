@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -42,12 +42,56 @@ def can_fuse(trainer: Trainer) -> bool:
     return "mixed" not in str(trainer.precision)
 
 
-def clip_norm(optimizer: Optimizer, max_norm: float) -> None:
-    """Scale the gradients down to a joint norm of `max_norm`, if theirs is larger."""
+def check_gradients(module: nn.Module) -> None:
+    """Check the gradients before a step.
+
+    Raises:
+        NonFiniteError: naming the first that is NaN or infinite. The optimizer is not stepped.
+    """
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    if name := _first_non_finite(gradients):
+        raise NonFiniteError(
+            f"the gradient of {name} is NaN or infinite; expected finite numbers. The optimizer "
+            "was not stepped. Try a smaller learning rate, or check the network and the loss."
+        )
+
+
+def check_parameters(module: nn.Module) -> None:
+    """Check the parameters after an iteration's updates.
+
+    Where gradients are not clipped, a bad one is found here: their norm would take up to 4 % of
+    an update's time, where it is not needed anyway.
+
+    Raises:
+        NonFiniteError: naming the first that is NaN or infinite.
+    """
+    if name := _first_non_finite(dict(module.named_parameters())):
+        raise NonFiniteError(
+            f"the parameter {name} became NaN or infinite in this iteration's updates; expected "
+            "finite numbers. Nothing of it is saved: go on from the last checkpoint, with a "
+            "smaller learning rate."
+        )
+
+
+def _first_non_finite(tensors: dict[str, Tensor]) -> str | None:
+    """Name the first tensor that holds NaN or inf; the joint norm of finite ones tells at once."""
+    if math.isfinite(get_total_norm([tensor.detach() for tensor in tensors.values()])):
+        return None
+    bad = (name for name, tensor in tensors.items() if not tensor.isfinite().all())
+    return next(bad, None)  # none of them, if only the norm is too large for a number
+
+
+def clip_norm(module: nn.Module, optimizer: Optimizer, max_norm: float) -> None:
+    """Scale the gradients down to a joint norm of `max_norm`, if theirs is larger.
+
+    Raises:
+        NonFiniteError: if one is NaN or infinite. The optimizer is not stepped.
+    """
     groups = optimizer.param_groups
     parameters = [p for group in groups for p in group["params"] if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters])
-    if norm > max_norm:  # mostly it is not, and scaling by 1 would cost as much as the norm
+    if not norm <= max_norm:  # mostly it is, and scaling by 1 would cost as much as the norm
+        check_gradients(module)  # NaN compares with nothing
         clip_grads_with_norm_(parameters, max_norm, norm)
 
 

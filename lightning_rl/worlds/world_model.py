@@ -23,7 +23,7 @@ from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.updates import annealed_adam, check_loss
+from lightning_rl.updates import annealed_adam, check_loss, check_parameters
 from lightning_rl.worlds.dynamics import EnsembleNetwork
 
 STATE_KEY = "world_model"  # of its own entry in a checkpoint
@@ -217,7 +217,8 @@ class WorldModel(CheckpointedModule):
         self.metrics.add_outputs(outputs)
 
     def on_train_epoch_end(self) -> None:
-        """Log `train_loss`, `train_error` and `train_termination_loss`."""
+        """Log `train_loss`, `train_error` and `train_termination_loss`; refuse NaN parameters."""
+        check_parameters(self)
         for name, mean, _ in self.metrics.pop_means():
             self.log(f"train_{name}", mean, batch_size=1, sync_dist=True)
 
