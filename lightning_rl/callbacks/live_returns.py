@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -89,7 +90,8 @@ class LiveReturns(Callback):
             agent's class.
 
     Raises:
-        ConfigError: for a `smooth` below 1; while training, for a panel that is not logged.
+        ConfigError: for a `smooth` below 1; before training, for a path in no folder; while
+            training, for a panel that is not logged.
 
     Example:
         >>> from lightning_rl import AgentTrainer, PPOAgent
@@ -126,6 +128,10 @@ class LiveReturns(Callback):
         is_seen = in_notebook() or self.path is not None
         if not (has_env and is_seen and trainer.is_global_zero):
             return
+        if self.path is not None and not Path(self.path).absolute().parent.is_dir():
+            raise ConfigError(
+                f"path={self.path!r} is in no existing folder; expected one. Make it."
+            )
         if self.target is None:
             self.target = reward_threshold(pl_module.runner.env)
         self._running = self._run_of(pl_module)

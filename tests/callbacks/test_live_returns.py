@@ -338,3 +338,14 @@ def test_frames_are_jpeg_between_two_pngs(notebook: Notebook, monkeypatch: Any) 
 )
 def test_the_target_is_the_environments_own(env: Any, threshold: float | None) -> None:
     assert reward_threshold(make_vector_env(env, 2)) == threshold
+
+
+def test_a_path_in_no_folder_is_refused_before_training(tmp_path: Path) -> None:
+    agent = PPOAgent()
+    trainer = AgentTrainer(
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        callbacks=[LiveReturns(path=str(tmp_path / "missing" / "run.png"))],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="in no existing folder"):
+        trainer.fit(agent, "CartPole-v1")
+    assert agent.env_steps == 0
