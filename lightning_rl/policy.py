@@ -177,7 +177,19 @@ class PolicyModule(CheckpointedModule):
         return predict_action(self, observation, deterministic)
 
     def forward(self, observations: Any) -> Tensor:
-        """Choose the best actions (N, ...) for prepared observations; `predict` takes raw ones."""
+        """Choose the best actions (N, ...) for prepared observations; `predict` takes raw ones.
+
+        Raises:
+            ShapeError: if they are no batch of tensors.
+        """
+        shape = getattr(self.observation_space, "shape", None)  # a Dict has none
+        fits = isinstance(observations, dict) if shape is None else is_batch(observations, shape)
+        if self.observation_space is not None and not fits:
+            raise ShapeError(
+                f"the agent was called with {type(observations).__name__} of shape "
+                f"{getattr(observations, 'shape', None)}; expected a batch of tensors (N, ...) of "
+                f"{self.observation_space}. For what an environment shows, call agent.predict."
+            )
         return self.act(observations, deterministic=True)[0]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -231,3 +243,8 @@ def check_acted(outputs: Any) -> tuple[Tensor, dict[str, Tensor]]:
 def is_compiled(module: Any) -> bool:
     """Tell whether a module was wrapped by `torch.compile`, which has no public name for that."""
     return type(module).__name__ == "OptimizedModule"
+
+
+def is_batch(observations: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether these are tensors (N, *shape)."""
+    return isinstance(observations, Tensor) and tuple(observations.shape[1:]) == shape

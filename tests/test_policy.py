@@ -7,6 +7,7 @@ import io
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -181,6 +182,15 @@ def test_a_network_compiled_in_place_trains_and_its_checkpoint_needs_no_compilin
     trainer.save_checkpoint(tmp_path / "agent.ckpt")
     loaded = PPOAgent.load_from_checkpoint(tmp_path / "agent.ckpt")
     assert evaluate(loaded, "CartPole-v1", 3).mean == evaluate(agent, "CartPole-v1", 3).mean
+
+
+@pytest.mark.parametrize("raw", [np.zeros(4), torch.zeros(4), np.zeros((2, 4)), torch.zeros(2, 3)])
+def test_an_agent_called_with_what_an_environment_shows_points_to_predict(raw: Any) -> None:
+    agent = PPOAgent()
+    EnvDataLoader(agent, "CartPole-v1")
+    with pytest.raises(ShapeError, match=r"call agent\.predict"):
+        agent(raw)
+    assert agent(torch.zeros(2, 4)).shape == (2,)
 
 
 # ---- a further fit, a test -------------------------------------------------------------------
