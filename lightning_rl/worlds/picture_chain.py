@@ -14,7 +14,8 @@ eye V, a memory M, a controller C; here with the world model and the agents that
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
 from lightning_rl.buffers.arrays import to_array
+from lightning_rl.envs.closing import close_made
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
@@ -110,8 +112,8 @@ class PictureDreamResult(NamedTuple):
             num_steps: env steps of it, at most.
             members: of the ensemble.
         """
-        drawn = PictureEnv(self.source, 1, *self.size)
-        with tempfile.TemporaryDirectory() as scratch:
+        one = drawn_env(self.source, 1, self.size)
+        with one as drawn, tempfile.TemporaryDirectory() as scratch:
             seen = make_seen_trajectory(
                 self.agent, self.eye, drawn, scratch, num_steps, seed, progress=False
             )
@@ -119,6 +121,16 @@ class PictureDreamResult(NamedTuple):
             episode = seen.episode(longest)
             known: Any = self.dream.known_range
             return film_dream(self.model, self.eye, episode, 1, None, members, known)
+
+
+@contextmanager
+def drawn_env(source: EnvLike, num_envs: int, size: tuple[int, int]) -> Iterator[PictureEnv]:
+    """Draw an environment, and close it if it was made here."""
+    env = PictureEnv(source, num_envs, *size)
+    try:
+        yield env
+    finally:
+        close_made(env, source)
 
 
 def train_eye(
@@ -226,10 +238,10 @@ def learn_from_pictures(
     model = WorldModel() if model is None else model
     folder, size = Path(directory), (config.height, config.width)
     progress = bool(trainer_options.get("enable_progress_bar", True))
-    drawn = PictureEnv(env, 16, *size)
-    pictures = make_random_trajectory(
-        drawn, folder / "pictures", config.random_steps, seed, progress=progress
-    )
+    with drawn_env(env, 16, size) as drawn:
+        pictures = make_random_trajectory(
+            drawn, folder / "pictures", config.random_steps, seed, progress=progress
+        )
     for round_number in range(config.rounds + 1):
         seeds = seed + round_number
         train_eye(pictures, eye, config, seeds, **trainer_options)
@@ -241,10 +253,10 @@ def learn_from_pictures(
         if round_number == config.rounds:
             break
         before = pictures.num_episodes
-        few = PictureEnv(env, config.envs_per_round, *size)
-        pictures = make_seen_trajectory(
-            agent, eye, few, folder / "pictures", config.steps_per_round, seed, progress
-        )
+        with drawn_env(env, config.envs_per_round, size) as few:
+            pictures = make_seen_trajectory(
+                agent, eye, few, folder / "pictures", config.steps_per_round, seed, progress
+            )
         target = config.target_return
         if target is not None and mean_return(pictures, before) >= target:
             break

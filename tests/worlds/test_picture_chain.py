@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.wrappers import TimeLimit
 from seen import QUIET, TINY, TINY_EYE, small_ppo, some_eye, some_pictures
 
 from lightning_rl import EpisodePlayer, PPOAgent, PPOConfig, evaluate
@@ -49,6 +52,33 @@ def test_every_real_env_step_is_counted_kept_and_perceived(tmp_path: Path) -> No
     assert result.pictures.observation_space.shape == (16, 16, 1)
     assert result.agent.env_steps >= 2 * 128  # dreamed
     assert result.dream.starts.shape == (360, 10)
+
+
+def test_what_the_chain_opens_it_closes(tmp_path: Path) -> None:
+    opened: list[Any] = []
+
+    class Door(CartPoleEnv):
+        def __init__(self) -> None:
+            super().__init__(render_mode="rgb_array")
+            self.is_left_open = True
+            opened.append(self)
+
+        def close(self) -> None:
+            super().close()
+            self.is_left_open = False
+
+    def door() -> gym.Env:
+        return TimeLimit(Door(), 30)
+
+    parts: dict[str, Any] = {
+        "agent": small_ppo(),
+        "eye": Eye(TINY_EYE),
+        "model": WorldModel(WorldModelConfig(num_members=2, hidden_sizes=(8,))),
+    }
+    result = learn_from_pictures(door, tmp_path, **parts, config=replace(TINY, rounds=1), **QUIET)
+    result.film(num_steps=5)
+    assert len(opened) > 16
+    assert not any(door.is_left_open for door in opened)
 
 
 def test_the_agent_acts_in_the_real_environment_through_the_eye(tmp_path: Path) -> None:
