@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarni
 
 
 @pytest.fixture(autouse=True)
-def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The last interrupt was long ago, and SIGINT is heard: a shell's background jobs ignore it."""
     monkeypatch.setattr(Interrupts, "last", -math.inf)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def saving_trainer(folder: Path, *callbacks: Any) -> AgentTrainer:
