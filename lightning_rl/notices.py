@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import ModelSummary
 
 LIGHTNING_LOGGERS = ("lightning", "lightning.fabric", "lightning.pytorch")
 ASKED_FOR = "lightning.pytorch.callbacks.early_stopping"  # speaks only if `verbose=True`
-# Warnings that no user of an agent can act on: of torch about Lightning's own code, and of a
-# metric that comes with the first episode's end.
+# Warnings that no user of an agent can act on: of torch about Lightning's own code, of the logger
+# that takes another one's place, and of a metric that comes with the first episode's end.
 IDLE_WARNINGS = (
+    r"Starting from v1\.9\.0, `tensorboardX` has been removed",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"`ModelCheckpoint\(monitor='episode_(return|length)'\)` could not find the monitored key",
 )

@@ -46,6 +46,21 @@ def test_what_early_stopping_was_asked_to_say_is_heard(caplog: pytest.LogCapture
     assert caplog.messages == ["it improved"]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Starting from v1.9.0, `tensorboardX` has been removed as a dependency",
+        "`isinstance(treespec, LeafSpec)` is deprecated, use something else",
+        "`ModelCheckpoint(monitor='episode_return')` could not find the monitored key",
+    ],
+)
+def test_warnings_that_nobody_can_act_on_are_not_heard(message: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with quiet_lightning():
+            warnings.warn(message, stacklevel=1)
+
+
 @pytest.mark.parametrize("repeated", [False, True])
 def test_only_a_second_run_may_find_the_files_of_the_first(repeated: bool) -> None:
     with warnings.catch_warnings(record=True) as heard:
