@@ -91,7 +91,8 @@ def clip_norm(module: nn.Module, optimizer: Optimizer, max_norm: float) -> None:
     parameters = [p for group in groups for p in group["params"] if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters])
     if not norm <= max_norm:  # mostly it is, and scaling by 1 would cost as much as the norm
-        check_gradients(module)  # NaN compares with nothing
+        if not math.isfinite(norm):  # NaN compares with nothing
+            check_gradients(module)
         clip_grads_with_norm_(parameters, max_norm, norm)
 
 
