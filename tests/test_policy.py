@@ -31,6 +31,8 @@ QUIET: dict[str, Any] = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
     "enable_model_summary": False,
 }  # fmt: skip
+# The first import of torch's compiler warns; which test is the first depends on the order.
+TORCHS_OWN_WARNING = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
 AGENTS: dict[str, tuple[Any, str]] = {
     "PPO": (lambda: PPOAgent(config=SMALL), "CartPole-v1"),
     "normalised": (
@@ -163,7 +165,7 @@ def test_manual_optimization_is_refused_before_training() -> None:
     assert agent.env_steps == 0
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own
+@TORCHS_OWN_WARNING
 def test_what_torch_compile_wraps_is_told_how_to_compile_in_place() -> None:
     with pytest.raises(ConfigError, match=r"agent\.network\.compile\(\)"):
         PPOAgent(torch.compile(ActorCriticNetwork()))
@@ -172,6 +174,7 @@ def test_what_torch_compile_wraps_is_told_how_to_compile_in_place() -> None:
 
 
 @pytest.mark.slow
+@TORCHS_OWN_WARNING
 def test_a_network_compiled_in_place_trains_and_its_checkpoint_needs_no_compiling(
     tmp_path: Any,
 ) -> None:
