@@ -43,6 +43,14 @@ class LockedError(LightningRLError, RuntimeError):
     """A folder is being written by someone else."""
 
 
+class AssignmentError(LightningRLError, ValueError):
+    """An assignment's source, course file or folder is not what a teacher's command needs."""
+
+
+class SubmissionError(LightningRLError, ValueError):
+    """A student's file can't be graded as it was handed in."""
+
+
 def check_counts(**counts: int) -> None:
     """Check that numbers of things are at least 1.
 

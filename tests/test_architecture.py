@@ -31,7 +31,7 @@ ROWS = (
     ("datamodule", "notebook", "notices", "trajectories"),
     ("callbacks",),
     ("trainer",),
-    ("worlds", "testing"),
+    ("worlds", "testing", "classroom"),
     ("__init__",),  # the package's own face
     ("__main__",),
 )
@@ -319,7 +319,15 @@ def test_a_dream_of_pictures_is_read_from_picture_to_reward_in_500_lines() -> No
 
 
 def test_importing_the_package_needs_no_optional_library() -> None:
-    optional = {"pandas", "tensorboard", "stable_baselines3", "wandb", "minari", "pytest"}
+    optional = {
+        "pandas",
+        "tensorboard",
+        "stable_baselines3",
+        "wandb",
+        "minari",
+        "pytest",
+        "nbgrader",
+    }
     for path in MODULES:
         top = {
             name.split(".")[0]
