@@ -10,6 +10,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelSummary
 
+from lightning_rl.notebook.kernel import cell_memory, in_notebook
+
 LIGHTNING_LOGGERS = ("lightning", "lightning.fabric", "lightning.pytorch")
 ASKED_FOR = "lightning.pytorch.callbacks.early_stopping"  # speaks only if `verbose=True`
 # Warnings that no user of an agent can act on: of torch about Lightning's own code, of the logger
@@ -63,10 +65,14 @@ class OneLineSummary(ModelSummary):
     """
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Print the line, once for all processes."""
+        """Print the line, once for all processes, and for all trainings of a notebook's cell."""
         if trainer.is_global_zero:
             parameters = list(pl_module.parameters())
             count = sum(p.numel() for p in parameters)
             frozen = sum(p.numel() for p in parameters if not p.requires_grad)
             also = f", {frozen:,} of them not trained" if frozen else ""
-            print(f"{type(pl_module).__name__}: {count:,} parameters{also}")
+            line = f"{type(pl_module).__name__}: {count:,} parameters{also}"
+            said = cell_memory().setdefault("summaries", []) if in_notebook() else []
+            if line not in said:  # by another training of the cell
+                said.append(line)
+                print(line)

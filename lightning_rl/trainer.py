@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.compile import to_uncompiled
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.controls import Controls
 from lightning_rl.callbacks.interrupts import graceful_interrupt
+from lightning_rl.callbacks.last_line import LastLine
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.one_writer import one_writer
@@ -170,7 +171,7 @@ class AgentTrainer(Trainer):
             trained_here(model, self),
             modes_kept(model),
             made,
-            quiet_lightning(repeated=self._has_fitted or ckpt_path is not None),
+            quiet_lightning(repeated=self._has_fitted or ckpt_path is not None or in_notebook()),
             waiting_for_episodes(callbacks),
             one_writer(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
@@ -387,15 +388,22 @@ def modes_kept(model: Any) -> Iterator[None]:
 
 @contextmanager
 def live_in_notebook(trainer: Trainer, live: bool = True) -> Iterator[None]:
-    """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own."""
+    """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own.
+
+    A last line takes the place of the buttons and the bar.
+    """
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
     added: list[Any] = []
     if live and in_notebook():
-        kinds = (LiveReturns, Controls)
-        added = [kind() for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
+        kinds: dict[Any, Any] = {LiveReturns: LiveReturns.of_cell, Controls: Controls}
+        missing = [kind for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
+        added = [kinds[kind]() for kind in missing]
     own = [index for index, c in enumerate(callbacks) if isinstance(c, LiveReturns)]
     place = own[0] + 1 if own else 0  # the picture on top, then the buttons, then the progress bar
     callbacks[place:place] = added
+    if in_notebook():
+        added.append(LastLine())
+        callbacks.insert(0, added[-1])  # before the buttons forget that one was clicked
     try:
         yield
     finally:

@@ -28,8 +28,8 @@ ROWS = (
     ("policy",),
     ("agent",),
     ("loader", "evaluation", "export", "agents"),
-    ("datamodule", "notebook", "notices", "trajectories"),
-    ("callbacks",),
+    ("datamodule", "notebook", "trajectories"),
+    ("callbacks", "notices"),
     ("trainer",),
     ("worlds", "testing", "classroom"),
     ("__init__",),  # the package's own face

@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import ConfigError
 from lightning_rl.notebook.kernel import in_notebook
+from lightning_rl.notebook.panel import cell_panel
 
 PAUSE_SECONDS = 0.05  # between two looks at the buttons while paused
 SLIDERS = ("learning_rate", "entropy_coef", "clip_range")
@@ -34,7 +35,8 @@ PAUSE_TOOLTIP = "Wait after this iteration, until it is clicked again."
 class Controls(Callback):
     """Buttons to stop and pause a training in a notebook, and sliders for its settings.
 
-    `AgentTrainer` adds one without sliders by itself. Outside a notebook it does nothing.
+    `AgentTrainer` adds one without sliders by itself. Trainings in one cell share the buttons, and
+    a line of text takes their place when the cell has ended. Outside a notebook it does nothing.
 
     Args:
         sliders: settings to change while training, of `"learning_rate"`, `"entropy_coef"` and
@@ -63,13 +65,11 @@ class Controls(Callback):
         check_settings(pl_module, self.sliders)
         if not in_notebook() or not trainer.is_global_zero:
             return
-        from IPython.display import display
-
         self._stop, self._pause, self._moves = threading.Event(), threading.Event(), SimpleQueue()
         self.widgets = self._make_widgets(pl_module)
         for widget in self.widgets.values():
             answer_from_its_own_thread(widget)
-        display(_box(self.widgets))  # type: ignore[no-untyped-call]
+        cell_panel().put("controls", _rows(self.widgets))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Do what was asked for since the last iteration."""
@@ -161,12 +161,12 @@ def _make_slider(name: str, value: float) -> Any:
     return ipywidgets.FloatSlider(readout_format=".3f", **limits, **common)
 
 
-def _box(widgets: dict[str, Any]) -> Any:
+def _rows(widgets: dict[str, Any]) -> list[Any]:
     import ipywidgets
 
     buttons = [widgets[name] for name in ("stop", "pause")]
     sliders = [widget for name, widget in widgets.items() if name in SLIDERS]
-    return ipywidgets.VBox([ipywidgets.HBox(buttons), *sliders])
+    return [ipywidgets.HBox(buttons), *sliders]
 
 
 def change_setting(agent: LightningAgentModule, name: str, value: float) -> None:

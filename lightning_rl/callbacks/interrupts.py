@@ -81,7 +81,9 @@ class Interrupts(Callback):
         if not self.signals:
             return
         by = signal.Signals(self.signals[0])
-        print(MESSAGE if by == signal.SIGINT else "Terminated.", file=sys.stderr)
+        # A notebook shows stderr in red, as if something had gone wrong.
+        out = sys.stdout if in_notebook() else sys.stderr
+        print(MESSAGE if by == signal.SIGINT else "Terminated.", file=out)
         if not in_notebook():
             raise SystemExit(EXIT_CODES[by])
         if by == signal.SIGTERM:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import ConfigError
 from lightning_rl.notebook.curves import Point
-from lightning_rl.notebook.kernel import in_notebook, kernel_shell
+from lightning_rl.notebook.kernel import cell_id, cell_memory, in_notebook
 from lightning_rl.notebook.live_picture import LivePicture, size_in_pixels
+from lightning_rl.notebook.panel import new_panel
 from lightning_rl.settings import count
 from lightning_rl.stats.history import EpisodeHistory
 
@@ -62,6 +63,7 @@ class LiveRun:
 
     label: str
     episodes: EpisodeHistory
+    settings: dict[str, Any] = field(default_factory=dict)  # of the agent
     evaluations: list[Point] = field(default_factory=list)
     scalars: dict[str, list[Point]] = field(default_factory=dict)  # by panel
 
@@ -76,8 +78,10 @@ class LiveReturns(Callback):
     background of its own, for dark themes: white, unless matplotlib's style is another one. The
     colour-blind can tell its colours apart.
 
-    Give one `LiveReturns` to several trainers to compare their runs in one plot, while they are
-    made: runs of one label are seeds, drawn as their mean with a band once they have ended.
+    The trainings of one cell in one environment, such as a loop over seeds, share a picture, with
+    a curve for each; agents of other settings get a label of their own. To compare trainings of
+    several cells, give one `LiveReturns` to all trainers; for a picture each, give each its own.
+    Runs of one label are seeds: from three on, their mean and a band are drawn too.
 
     Args:
         target: a return to mark with a line. Default: the environment's `reward_threshold`, where
@@ -87,7 +91,7 @@ class LiveReturns(Callback):
         path: a file to write each picture to; its ending chooses the format (`.png`, `.svg`).
         smooth: episodes averaged for each point of the curve.
         label: of the runs that follow; it may be set between two of them. Default: the name of the
-            agent's class.
+            agent's class, and how its settings differ from those of the first one.
 
     Raises:
         ConfigError: for a `smooth` below 1; before training, for a path in no folder; while
@@ -118,7 +122,24 @@ class LiveReturns(Callback):
         self._env_steps = 0.0  # where the budget ends
         self._picture: LivePicture | None = None
         self._handle: Any = None  # of the picture in the notebook
-        self._cell: Any = None  # where it is shown
+        self._cell: str | None = None  # where it is shown
+        self.is_shared = False  # by the trainings of a cell
+        self._env_name: str | None = None  # in which they are
+
+    @classmethod
+    def of_cell(cls) -> LiveReturns:
+        """Give the one that the trainings of this cell share, each after the other."""
+        memory = cell_memory()
+        live: LiveReturns | None = memory.get("live")
+        if live is None or live.is_running:
+            live = memory["live"] = cls()
+            live.is_shared = True
+        return live
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a training is drawn now."""
+        return self._running is not None
 
     # ---- Lightning's hooks -------------------------------------------------------------------
 
@@ -132,13 +153,16 @@ class LiveReturns(Callback):
             raise ConfigError(
                 f"path={self.path!r} is in no existing folder; expected one. Make it."
             )
+        if self.is_shared:
+            self._share(pl_module.runner.env)
         if self.target is None:
             self.target = reward_threshold(pl_module.runner.env)
         self._running = self._run_of(pl_module)
         self._env_steps = max(self._env_steps, expected_env_steps(pl_module))
         self.budget = DrawingBudget()
-        if in_notebook() and self._cell != (cell := _cell_id()):  # it has no picture yet
+        if in_notebook() and self._cell != (cell := cell_id()):  # it has no picture yet
             self._cell, self._handle = cell, None
+            new_panel()  # that of an earlier picture is above
             self.draw(is_last=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
@@ -176,8 +200,25 @@ class LiveReturns(Callback):
         for run in self.runs:
             if run.episodes is agent.episodes:
                 return run
-        self.runs.append(LiveRun(self.label or type(agent).__name__, agent.episodes))
+        settings = getattr(agent, "config", None)
+        known = asdict(settings) if is_dataclass(settings) else {}  # type: ignore[arg-type]
+        label = self.label or self._label_of(type(agent).__name__, known)
+        self.runs.append(LiveRun(label, agent.episodes, known))
         return self.runs[-1]
+
+    def _label_of(self, name: str, settings: dict[str, Any]) -> str:
+        """Name a run: runs of one name are seeds, so other settings than the first's are named."""
+        first = next((run.settings for run in self.runs if run.label == name), settings)
+        others = [f"{key}={value}" for key, value in settings.items() if value != first.get(key)]
+        return ", ".join([name, *others])
+
+    def _share(self, env: Any) -> None:
+        """Begin another picture if the cell goes on with another environment."""
+        name = env_name(env)
+        if self._env_name not in (None, name):
+            self.runs, self.target, self._picture, self._env_steps = [], None, None, 0.0
+            self._cell = None
+        self._env_name = name
 
     def _note_scalars(self, run: LiveRun, metrics: dict[str, Any]) -> None:
         if "step" not in metrics:  # nothing was logged yet
@@ -240,11 +281,6 @@ class LiveReturns(Callback):
             self._handle.update(bundle, raw=True, **options)
 
 
-def _cell_id() -> str:
-    """Name the execution of a cell that this code is a part of."""
-    return str(kernel_shell().get_parent()["header"]["msg_id"])
-
-
 def expected_env_steps(agent: LightningAgentModule) -> float:
     """Give the env steps at which this run will end, as far as that is known; else 0."""
     if agent.max_env_steps is not None:
@@ -255,6 +291,16 @@ def expected_env_steps(agent: LightningAgentModule) -> float:
 
 def reward_threshold(env: Any) -> float | None:
     """Give the return from which an environment counts as solved, where it says one."""
+    specs = _specs(env)
+    return specs[0].reward_threshold if specs else None
+
+
+def env_name(env: Any) -> str:
+    """Name an environment as it is registered, or by its class."""
+    specs = _specs(env)
+    return str(specs[0].id if specs else type([env, *getattr(env, "envs", ())][-1].unwrapped))
+
+
+def _specs(env: Any) -> list[Any]:
     specs = [getattr(part, "spec", None) for part in (env, *getattr(env, "envs", ())[:1])]
-    thresholds = [spec.reward_threshold for spec in specs if spec is not None]
-    return thresholds[0] if thresholds else None
+    return [spec for spec in specs if spec is not None]

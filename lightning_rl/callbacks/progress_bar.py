@@ -8,6 +8,9 @@ from typing import Any
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.callbacks.last_line import mean_return
+from lightning_rl.notebook.kernel import in_notebook
+from lightning_rl.notebook.panel import cell_panel
 
 REFRESH_SECONDS = 0.1
 
@@ -15,8 +18,9 @@ REFRESH_SECONDS = 0.1
 class EnvStepProgressBar(TQDMProgressBar):
     """One progress bar for the whole run, in env steps, with the mean return and the speed.
 
-    It works in a terminal and in Jupyter. With a module that is not an agent it is Lightning's
-    `TQDMProgressBar`. The return is the mean of the last 100 training episodes.
+    It works in a terminal and in Jupyter, where trainings in one cell share one bar, and a line of
+    text takes its place when the cell has ended (`LastLine`). With a module that is not an agent
+    it is Lightning's `TQDMProgressBar`. The return is the mean of the last 100 training episodes.
 
     Args:
         refresh_rate: 0 switches it off; otherwise it is drawn at most ten times a second.
@@ -25,6 +29,15 @@ class EnvStepProgressBar(TQDMProgressBar):
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate)
         self._drawn = 0.0  # seconds, when the bar was last drawn
+
+    def init_train_tqdm(self) -> Any:
+        """Make the bar; for an agent in a notebook within the cell's panel."""
+        is_agent = isinstance(self.trainer.lightning_module, LightningAgentModule)
+        if self.is_disabled or not (is_agent and in_notebook()):
+            return super().init_train_tqdm()
+        bar = notebook_bar(smoothing=0, bar_format=self.BAR_FORMAT)
+        cell_panel().put("bar", [bar.container])
+        return bar
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any = None, *_: Any) -> None:
         """Begin the bar in the first epoch; later ones go on with it."""
@@ -77,6 +90,22 @@ class EnvStepProgressBar(TQDMProgressBar):
             bar.n = agent.env_steps - agent.env_steps_at_fit_start
             if agent.max_env_steps is not None:  # an overshoot would wipe the bar's total
                 bar.total = max(agent.max_env_steps, bar.n)
-            known = f"return={agent.episodes.mean_return():.1f}" if len(agent.episodes) else ""
-            bar.set_postfix_str(known or "no episode has ended yet")
+            bar.set_postfix_str(mean_return(agent))
         self._drawn = time.perf_counter()
+
+
+def notebook_bar(**options: Any) -> Any:
+    """Make a bar of widgets that shows nothing by itself: its `container` is to be displayed.
+
+    Args:
+        **options: of `tqdm`.
+    """
+    from tqdm import notebook  # type: ignore[import-untyped]  # needs widgets
+
+    class Bar(notebook.tqdm):  # type: ignore[misc]  # untyped
+        """Not red when it ends before its total, as a training that is stopped does."""
+
+        def display(self, *args: Any, bar_style: str | None = None, **more: Any) -> None:
+            super().display(*args, bar_style=None if bar_style == "danger" else bar_style, **more)
+
+    return Bar(display=False, dynamic_ncols=True, leave=True, **options)

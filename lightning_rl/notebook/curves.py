@@ -17,6 +17,7 @@ from lightning_rl.notebook.figures import PALETTE, NotebookFigure
 from lightning_rl.stats.history import EpisodeHistory
 
 CURVE_POINTS = 400
+FEWEST_OF_A_BAND = 3  # runs
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
 TARGET = "target"  # the line's id in a figure
 Run = LightningAgentModule | EpisodeHistory
@@ -83,6 +84,7 @@ def draw_curves(
     runs: Mapping[str, Sequence[EpisodeHistory]],
     smooth: int = 20,
     evaluations: Sequence[Point] = (),
+    each: bool = False,
 ) -> list[Artist]:
     """Draw the returns of named groups of runs into axes.
 
@@ -91,6 +93,7 @@ def draw_curves(
         runs: from the names to the runs (seeds) of each, as `plot_returns` draws them.
         smooth: episodes averaged for each point of a curve.
         evaluations: (env step, mean return) of each evaluation, drawn as diamonds.
+        each: draw the curve of each run of a group too, and its mean with a band from three on.
 
     Returns:
         What was drawn.
@@ -99,7 +102,9 @@ def draw_curves(
     for index, (name, histories) in enumerate(runs.items()):
         color = PALETTE[index % len(PALETTE)]
         begun = [history for history in histories if len(history)]
-        if len(begun) > 1:
+        if len(begun) > 1 and each:
+            drawn += _draw_each(axes, begun, smooth, color, name)
+        elif len(begun) > 1:
             drawn += _draw_seeds(axes, begun, smooth, color, name)
         else:
             drawn += _draw_run(axes, [*begun, *histories][0], smooth, color, name)
@@ -122,7 +127,9 @@ def draw_labels(axes: Any, target: float | None = None) -> None:
     axes.grid(visible=True, alpha=0.3)
     if axes.get_legend_handles_labels()[1]:
         place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
-        axes.legend(ncols=4, frameon=False, **place)  # above, where no curve goes
+        legend = axes.legend(ncols=4, frameon=False, **place)  # above, where no curve goes
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name may have a $
 
 
 def rolling(values: Array, window: int, at: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
@@ -205,6 +212,22 @@ def _draw_seeds(
     band = _draw_band(axes, steps, mean, curves.std(0), curves, color)
     label = f"{name or 'mean'} ({len(histories)} runs)"
     return [band, *axes.plot(steps, mean, color=color, label=label)]
+
+
+def _draw_each(
+    axes: Any, histories: Sequence[EpisodeHistory], smooth: int, color: str, name: str
+) -> list[Artist]:
+    drawn: list[Artist] = []
+    has_band = len(histories) >= FEWEST_OF_A_BAND
+    for history in histories:
+        kept = thinned(len(history))
+        means, _ = rolling(history["episode_return"], smooth, kept)
+        style = {"color": color, "linewidth": 0.8, "alpha": 0.5} if has_band else {"color": color}
+        drawn += axes.plot(history["env_step"][kept], means, label="_", **style)
+    if has_band:
+        return drawn + _draw_seeds(axes, histories, smooth, color, name)
+    drawn[0].set_label(f"{name or 'mean'} ({len(histories)} runs)")
+    return drawn
 
 
 def _draw_band(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
+
+_here = threading.local()  # a training in the background is beside the cells
 
 
 def kernel_shell() -> Any:
@@ -21,3 +24,17 @@ def in_notebook() -> bool:
         False
     """
     return kernel_shell() is not None
+
+
+def cell_id() -> str:
+    """Name the execution of a cell that this code is a part of."""
+    return str(kernel_shell().get_parent()["header"]["msg_id"])
+
+
+def cell_memory() -> dict[str, Any]:
+    """Give what the trainings of one execution of a cell share; empty when it begins."""
+    cell = cell_id()
+    if getattr(_here, "cell", None) != cell:
+        _here.cell, _here.memory = cell, {}
+    memory: dict[str, Any] = _here.memory
+    return memory

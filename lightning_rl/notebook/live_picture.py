@@ -80,7 +80,7 @@ class LivePicture:
         for _, artist in self._moving:
             artist.remove()
         returns, *panels = self.figure.axes
-        curves = draw_curves(returns, runs, self.smooth, evaluations)
+        curves = draw_curves(returns, runs, self.smooth, evaluations, each=True)
         self._moving = [(returns, artist) for artist in curves]
         for axes, name in zip(panels, self.panels, strict=True):
             self._moving += [(axes, line) for line in _draw_panel(axes, name, scalars)]
@@ -197,7 +197,7 @@ def make_figure(panels: Sequence[str]) -> NotebookFigure:
     for index, name in enumerate(panels):
         left = index * share + 0.06
         axes = figure.add_axes((left, 0.08 * bottom, share - 0.075, 0.7 * bottom))
-        axes.set_title(name, fontsize="small")
+        axes.set_title(name, fontsize="small", parse_math=False)
         axes.tick_params(labelsize="x-small", labelbottom=False)  # the env steps are those above
         axes.locator_params(nbins=3)
         axes.grid(visible=True, alpha=0.3)

@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import gymnasium as gym
 import IPython
@@ -40,13 +41,26 @@ class Notebook:
     """Stands in for a notebook: keeps what is displayed, by the cell that is run."""
 
     def __init__(self) -> None:
-        self.cell = "cell 1"
+        self.name, self.cell = uuid4(), "cell 1"
         self.first: dict[str, list[Any]] = {}
         self.updates: dict[str, list[Any]] = {}
-        self.kernel = self  # what tells a kernel's shell from a terminal's
+        self.kernel = self.events = self  # what tells a kernel's shell from a terminal's
+        self.ends: list[Any] = []  # what is called when a cell has ended
 
     def get_parent(self) -> Any:
-        return {"header": {"msg_id": self.cell}}
+        return {"header": {"msg_id": f"{self.name}, {self.cell}"}}
+
+    def register(self, event: str, call: Any) -> None:
+        assert event == "post_run_cell"
+        self.ends.append(call)
+
+    def unregister(self, event: str, call: Any) -> None:
+        self.ends.remove(call)
+
+    def begin_cell(self, name: str) -> None:
+        for call in list(self.ends):
+            call(None)
+        self.cell = name
 
     def display(self, shown: Any, display_id: bool = False, **options: Any) -> Any:
         cell = self.cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -180,6 +181,10 @@ def press_stop_and_pause(kernel: Kernel) -> None:
     kernel.becomes(pause, description="Pause")
     kernel.click(stop)
     kernel.ends_well()
+    last = kernel.of_type("update_display_data")[-1]["content"]["data"]
+    assert re.search("stopped at [0-9,]+ env steps.*goes on from there", last["text/plain"])
+    styles = [m["content"]["data"].get("state", {}) for m in kernel.of_type("comm_msg")]
+    assert "danger" not in {state.get("bar_style") for state in styles}  # the bar is not red
     assert kernel.value("trainer.state.status.value") == "'finished'"
 
 
@@ -189,6 +194,7 @@ def interrupt(kernel: Kernel) -> None:
     kernel.wait_for(lambda m: m["msg_type"] == "comm_msg")  # the progress bar
     kernel.manager.interrupt_kernel()
     kernel.ends_well()
+    assert kernel.red() == []
     assert kernel.value("trainer.state.status.value") == "'finished'"
 
 
@@ -265,6 +271,33 @@ def test_a_fit_in_the_background_leaves_the_notebook_free(kernel: Kernel) -> Non
     assert kernel.value("ended, trainer.state.status.value") == "(True, 'finished')"
 
 
+def test_a_loop_over_seeds_shows_one_picture_one_row_of_buttons_and_a_line_for_each(
+    kernel: Kernel,
+) -> None:
+    kernel.run("for seed in range(3):\n" + FIT(steps=1024, more="").replace("\n", "\n    "))
+    shown = kernel.of_type("display_data")
+    assert ["image/png" in m["content"]["data"] for m in shown] == [True, False]
+    last = kernel.of_type("update_display_data")[-1]["content"]
+    assert last["transient"] == shown[1]["content"]["transient"]
+    assert last["data"].keys() == {"text/plain"}  # no widget is left to be saved
+    lines = last["data"]["text/plain"].splitlines()
+    assert [line.split(" env steps")[0][:13] for line in lines] == ["PPOAgent: 1,0"] * 3
+    printed = "".join(m["content"]["text"] for m in kernel.of_type("stream"))
+    assert printed.count("parameters") == 1
+    assert kernel.red() == []
+
+
+def test_a_cell_run_twice_with_checkpoints_shows_nothing_red(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        kernel.run(
+            f"AgentTrainer(max_env_steps=512, default_root_dir={str(tmp_path)!r}, logger=False)"
+            '.fit(PPOAgent(), "CartPole-v1")'
+        )
+        assert kernel.red() == []
+
+
 def test_a_saved_notebook_keeps_its_picture_and_passes_a_strict_check(tmp_path: Path) -> None:
     cells = [IMPORTS, FIT(steps=2048, more="")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
@@ -274,7 +307,9 @@ def test_a_saved_notebook_keeps_its_picture_and_passes_a_strict_check(tmp_path: 
     assert len(pictures) == 1
     assert len(pictures[0]["data"]["image/png"]) > 5000  # the curve, not the empty first picture
     nbformat.write(notebook, tmp_path / "fit.ipynb")
+    sanitize = f"--nbval-sanitize-with={Path(__file__).parents[1] / 'nbval.cfg'}"  # of the line
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-c", os.devnull]
+    command.append(sanitize)
     check = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout
 
