@@ -137,6 +137,7 @@ def refresh(path: Path) -> tuple[float, list[str]]:
 def tutorials(names: list[str] | None = None) -> list[Path]:
     """Give the notebooks of the course whose names begin with one of `names`; default: all."""
     found = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    found += sorted(FOLDER.glob("assignments/[0-9]_*.ipynb"))
     if not names:
         return found
     chosen = [path for path in found if path.name.startswith(tuple(Path(n).name for n in names))]

@@ -1,0 +1,14 @@
+"""The trace is discounted by γ alone: the Monte Carlo return."""
+
+QUESTION, LOSES = "q3", 2.0
+
+
+def gae(rewards, values, next_values, terminated, truncated, gamma, lambda_):
+    """Give A, (T, N). All arrays are (T, N)."""
+    deltas = rewards + gamma * torch.where(terminated, 0.0, next_values) - values
+    advantages, trace = torch.zeros_like(rewards), torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        stop = terminated[t] | truncated[t]
+        trace = deltas[t] + gamma * torch.where(stop, 0.0, trace)
+        advantages[t] = trace
+    return advantages

@@ -1,0 +1,9 @@
+"""Each environment is normalised by itself."""
+
+QUESTION, LOSES = "q4", 1.0
+
+
+def rows_to_learn_from(advantages, valid):
+    """Give the normalised advantages, (B,), of the rows of (T, N) that are env steps."""
+    kept = ((advantages - advantages.mean(0)) / (advantages.std(0) + 1e-8))[valid]
+    return (kept - kept.mean()) / (kept.std() + 1e-8)

@@ -1,0 +1,10 @@
+"""The ratio without a clip."""
+
+QUESTION, LOSES = "q2", 2.0
+
+
+def policy_loss(log_probs, old_log_probs, advantages, clip_range):
+    """Give the loss, a scalar, of log-probabilities and advantages, (B,)."""
+    ratios = (log_probs - old_log_probs).exp()
+    clipped = ratios.clamp(1 - clip_range, 1 + clip_range)
+    return -(ratios * advantages).mean()
