@@ -89,17 +89,3 @@ def test_a_wrong_answer_loses_its_points(path):
     name, question, loses, source = read(path)
     got, most = points(name, {question: source}, only=question)[question]
     assert most - got == pytest.approx(loses)
-
-
-@pytest.mark.slow
-def test_ppo_gets_all_points_on_the_pole():
-    got, most = points("2_ppo", only="q5")["q5"]
-    assert got == most
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["not_clipped", "stale_log_probs", "wrong_sign"])
-def test_without_the_idea_points_are_lost_on_the_pole(which):
-    name, question, loses, source = read(FOLDER / "answers" / "2_ppo" / f"wrong_q5_{which}.py")
-    got, most = points(name, {question: source}, only=question)[question]
-    assert most - got >= loses
