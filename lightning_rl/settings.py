@@ -8,13 +8,14 @@ loaded without unpickling.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from lightning_rl.errors import ConfigError, check_counts
 from lightning_rl.tuned import tuned_run
 
+LOCAL = "local"  # marks a setting's field, see `local_path`
 TRUTHS = {"true": True, "false": False, 1: True, 0: False}
 
 
@@ -101,6 +102,11 @@ def _number(value: Any) -> int | float | None:
     return value if is_number else None
 
 
+def local_path() -> Any:
+    """Make the field of a path: None by default, and never taken from a checkpoint."""
+    return field(default=None, metadata={LOCAL: True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Base class of all configs: each field is made the plain value that its annotation names."""
@@ -112,9 +118,9 @@ class Settings:
             ConfigError: naming the setting that is no such number.
         """
         kinds = get_type_hints(type(self))
-        for field in fields(self):
-            plain = as_annotated(field.name, kinds[field.name], getattr(self, field.name))
-            object.__setattr__(self, field.name, plain)
+        for name in [one.name for one in fields(self)]:
+            plain = as_annotated(name, kinds[name], getattr(self, name))
+            object.__setattr__(self, name, plain)
 
     @classmethod
     def for_env(cls, env: str) -> Self:

@@ -22,7 +22,7 @@ ROWS = (
     ("errors",),
     ("tuned",),
     ("settings",),
-    ("functional", "envs", "locks", "networks", "checkpoints", "threads", "updates"),
+    ("functional", "envs", "files", "locks", "networks", "checkpoints", "threads", "updates"),
     ("buffers",),
     ("stats", "prediction"),
     ("policy",),

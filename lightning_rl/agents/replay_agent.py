@@ -19,7 +19,7 @@ from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.policy import check_acted
-from lightning_rl.settings import Settings
+from lightning_rl.settings import Settings, local_path
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ReplayConfig(Settings):
     gamma: float = 0.99  # discount factor
     n_steps: int = 1  # rewards summed before the bootstrap
     buffer_capacity: int = 1_000_000  # transitions, over all sub-environments
-    buffer_directory: str | None = None  # keep them in this folder instead of in memory
+    buffer_directory: str | None = local_path()  # keep them in this folder, not in memory
     learning_starts: int = 1000  # env steps of random actions before the first update
     tau: float = 0.005  # the target networks' step towards the networks; 1: they are copied
 
@@ -121,6 +121,7 @@ class ReplayAgentModule(LightningAgentModule):
                 gamma=self.config.gamma,
                 directory=self.config.buffer_directory,
             )
+        buffer.reopen()
         saved, self._saved_buffer = self._saved_buffer, None
         if saved is not None:
             try:
@@ -197,6 +198,13 @@ class ReplayAgentModule(LightningAgentModule):
         )
 
     # ---- saving ------------------------------------------------------------------------------
+
+    def teardown(self, stage: str) -> None:
+        """Save a buffer's folder, and let others have it. Overriding needs `super()`."""
+        super().teardown(stage)
+        buffer: ReplayBuffer | None = self.replay_buffer
+        if stage == "fit" and buffer is not None:
+            buffer.close()
 
     def extra_state(self) -> dict[str, Any]:
         """Save the buffer and the count of updates too."""

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_rl.buffers.replay import ReplayBuffer, to_device
+from lightning_rl.buffers.arrays import to_device
+from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, StateError
 
 

@@ -10,23 +10,23 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_rl.buffers.arrays import (
     Arrays,
-    allocate,
-    allocate_actions,
     check_finite,
     named_arrays,
     observations_in,
+    ring_layout,
     select,
     split,
+    to_device,
     to_tensor,
     write,
 )
-from lightning_rl.buffers.folder import Fields, ReplayFolder
+from lightning_rl.buffers.folder import ReplayFolder, Ring
 from lightning_rl.envs.runner import ObservationArrays, VectorStep
 from lightning_rl.errors import ConfigError, NonFiniteError, StateError
 from lightning_rl.settings import count, real_number
@@ -58,7 +58,8 @@ class ReplayBuffer:
         n_steps: rewards of one transition.
         gamma: discount factor of the rewards after the first.
         directory: a folder for the arrays, so that they may exceed the memory: a new or empty
-            one, or one that a buffer for the same spaces has filled, which is gone on with.
+            one, or one that a buffer for the same spaces has filled, which is gone on with. No
+            other buffer may open it until `close()`.
 
     Attributes:
         observations: (T + 1, N, ...), or a dict of such arrays.
@@ -66,6 +67,7 @@ class ReplayBuffer:
 
     Raises:
         ConfigError: for a setting out of its range, or a folder that can't be used.
+        LockedError: if another buffer has the folder open.
         SpaceError: if the folder holds the transitions of another environment.
 
     Example:
@@ -94,18 +96,43 @@ class ReplayBuffer:
                 f"sub-environments; expected at least {n_steps * num_envs}."
             )
         self.num_envs, self.n_steps, self.gamma = num_envs, n_steps, gamma
-        self.head, self.is_full = 0, False
+        self.head, self.is_full, self.num_added = 0, False, 0  # rows added, ever
         self.fields = ring_layout(observation_space, action_space, self.num_rows, num_envs)
-        self.folder: ReplayFolder | None = None
-        if directory is None:
-            arrays = {name: np.zeros(shape, dtype) for name, (dtype, shape) in self.fields.items()}
-        else:
-            self.folder = ReplayFolder(directory, self.fields, observation_space, action_space)
-            arrays, self.head, self.is_full = self.folder.open()
-        self._bind_arrays(arrays)
         self._final: dict[int, dict[int, Any]] = {}  # row -> sub-environment -> last observation
         self._unchecked = 0  # rows added since `check_finite`
+        self.folder: ReplayFolder | None = None
+        if directory is None:
+            self._bind_arrays({n: np.zeros(shape, d) for n, (d, shape) in self.fields.items()})
+        else:
+            self.folder = ReplayFolder(directory, self.fields, observation_space, action_space)
+            self._bind_ring(self.folder.open())
         self._forget_unfinished()  # of a folder whose last run was cut short
+
+    def _bind_ring(self, ring: Ring) -> None:
+        self.head, self.is_full, self.num_added = ring.head, ring.is_full, ring.num_added
+        self._bind_arrays(ring.arrays)
+
+    def close(self) -> None:
+        """Save the folder, and let others open it. Until `reopen`, nothing is added."""
+        if self.folder is not None:
+            self._flush(self.folder)
+            self.folder.close()
+
+    def reopen(self) -> None:
+        """Open the folder again, if it was closed; what another buffer has added is taken over.
+
+        Raises:
+            LockedError: if another buffer has the folder open.
+        """
+        if self.folder is None or self.folder.is_open:
+            return
+        before = self.num_added
+        self._bind_ring(self.folder.open())
+        if self.num_added != before:
+            self._forget_unfinished()
+
+    def _flush(self, folder: ReplayFolder) -> None:
+        folder.flush(Ring(self._arrays, self.head, self.is_full, self.num_added))
 
     def _bind_arrays(self, arrays: Arrays) -> None:
         self._arrays = arrays
@@ -136,11 +163,15 @@ class ReplayBuffer:
 
     def _forget_unfinished(self) -> None:
         """Forget what a run that was killed has written where this one goes on."""
+        before = int(np.count_nonzero(self._flat_flags))
         self.flags[self.head :][: 1 if self.is_full else None] = 0
         if self.folder is not None:  # which does not hold what is kept apart
             self.flags[self.flags & HAS_FINAL > 0] = 0
             self._final.clear()
         self._recount()
+        if self.folder is not None and self._num_valid != before:
+            self.folder.forget_sums()
+            self._flush(self.folder)
 
     def _recount(self) -> None:
         self._num_valid = int(np.count_nonzero(self._flat_flags))
@@ -157,7 +188,13 @@ class ReplayBuffer:
     # ---- filling -----------------------------------------------------------------------------
 
     def start(self, observations: ObservationArrays) -> None:
-        """Begin new episodes with these (N, ...) observations; running ones are cut off."""
+        """Begin new episodes with these (N, ...) observations; running ones are cut off.
+
+        Raises:
+            StateError: if the buffer's folder was closed.
+        """
+        if self.folder is not None:
+            self.folder.check_open()
         if self.head or self.is_full:
             self._advance()  # the row left behind holds the last step's next observation
         write(self.observations, self.head, observations)
@@ -194,7 +231,7 @@ class ReplayBuffer:
         self._num_valid += int(np.count_nonzero(step.valid))
 
     def _advance(self) -> None:
-        self.head += 1
+        self.head, self.num_added = self.head + 1, self.num_added + 1
         if self.head == self.num_rows:
             self.head, self.is_full = 0, True
         if self.is_full:
@@ -363,14 +400,22 @@ class ReplayBuffer:
             },
         }
         if self.folder is not None:
-            self.folder.flush(self._arrays, self.head, self.is_full)
-            return state | {"directory": str(self.folder.path)}
+            self._flush(self.folder)
+            return state | {"in_folder": True, "num_added": self.num_added}
         rows = self.num_rows if self.is_full else self.head + 1
         return state | {"arrays": {name: array[:rows] for name, array in self._arrays.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; raise StateError if it is of another layout."""
+        """Take over what `state_dict` gave.
+
+        A folder that has gone on since is gone on with as it is, with a warning.
+
+        Raises:
+            StateError: if it is of another layout, or the folder was closed.
+        """
         saved: Arrays = state.get("arrays", {})
+        if self.folder is not None:
+            self.folder.check_open()
         self._check_saved(state, saved)
         for name, array in saved.items():
             self._arrays[name][: len(array)] = array
@@ -379,15 +424,19 @@ class ReplayBuffer:
             if not np.array_equal(array[self.head], state["current"][name]):
                 self.flags[self.head - 1] = 0  # of a later lap, in a folder that has gone on
             array[self.head] = state["current"][name]
+        if self.folder is not None:
+            self.folder.forget_sums()
         self._forget_unfinished()
 
     def _check_saved(self, state: dict[str, Any], saved: Arrays) -> None:
-        folder = None if self.folder is None else str(self.folder.path)
-        if state.get("directory") != folder:
+        if ("in_folder" in state) != (self.folder is not None):
+            places = ("in a folder", "in the checkpoint")[:: 1 if "in_folder" in state else -1]
             raise StateError(
-                f"the checkpoint's replay buffer lies in directory={state.get('directory')}; this "
-                f"one in {folder}. Give the agent the directory it was trained with."
+                f"the saved replay buffer lies {places[0]}; this one would have it {places[1]}. "
+                "Give the agent the buffer_directory it was trained with."
             )
+        if self.folder is not None and state.get("num_added") != self.num_added:
+            self.folder.warn_of_changes()
         rows = {name: len(array) for name, array in saved.items()}
         got = {name: (str(a.dtype), a.shape[1:]) for name, a in saved.items()}
         expected = {name: (dtype, shape[1:]) for name, (dtype, shape) in self.fields.items()}
@@ -399,29 +448,3 @@ class ReplayBuffer:
                 f"the checkpoint's replay buffer has {rows} rows of {got}; this one "
                 f"{self.num_rows} of {expected}. Use the same environment, num_envs and capacity."
             )
-
-
-def ring_layout(
-    observation_space: Space, action_space: Space, num_rows: int, num_envs: int
-) -> Fields:
-    """Lay out a ring's arrays: name -> (dtype, shape (R, N, ...)). Actions take least memory."""
-    parts = named_arrays(allocate(observation_space, 0))
-    parts["actions"] = allocate_actions(action_space, 0)
-    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
-        largest = np.max(
-            action_space.n if isinstance(action_space, spaces.Discrete) else action_space.nvec
-        )
-        parts["actions"] = parts["actions"].astype(np.min_scalar_type(int(largest) - 1))
-    parts["rewards"] = np.zeros(0, dtype=np.float32)
-    parts["flags"] = np.zeros(0, dtype=np.uint8)
-    shape = (num_rows, num_envs)
-    return {name: (str(part.dtype), (*shape, *part.shape[1:])) for name, part in parts.items()}
-
-
-def to_device(batch: dict[str, Any], device: torch.device | str, dtype: Any) -> dict[str, Any]:
-    """Put a drawn batch on a device; what the network sees of floats gets `dtype`."""
-    seen = ("observations", "next_observations", "actions")
-    return {
-        name: to_tensor(values, device, dtype if name in seen else None)
-        for name, values in batch.items()
-    }

@@ -330,3 +330,24 @@ def make_budget_trainer(budget: int) -> AgentTrainer:
         max_env_steps=budget, seed=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
+
+
+def test_a_checkpoint_does_not_say_where_to_write(tmp_path: Path) -> None:
+    """Its `buffer_directory` is left out with a warning; the user's own is taken."""
+    folder, path = tmp_path / "replay", tmp_path / "agent.ckpt"
+    run = trainer(96)
+    run.fit(DQNAgent(config=replace(SMALL, buffer_directory=str(folder))), "CartPole-v1")
+    run.save_checkpoint(path)
+    shutil.rmtree(folder)
+    with pytest.warns(UserWarning, match=r"buffer_directory=.* is left out"):
+        loaded = DQNAgent.load_from_checkpoint(path)
+    assert loaded.config.buffer_directory is None
+    assert not folder.exists()
+
+
+def test_a_run_without_checkpoints_leaves_its_transitions_in_the_folder(tmp_path: Path) -> None:
+    config = replace(SMALL, buffer_directory=str(tmp_path))
+    agents = [DQNAgent(QNetwork((16,)), config) for _ in range(2)]
+    make_budget_trainer(192).fit(agents[0], "CartPole-v1")
+    EnvDataLoader(agents[1], "CartPole-v1")
+    assert len(agents[1].replay_buffer) == len(agents[0].replay_buffer) > 0
