@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelSummary, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.compile import to_uncompiled
 
 from lightning_rl.agent import LightningAgentModule
@@ -75,6 +75,8 @@ class AgentTrainer(Trainer):
             give more for images, None to leave the number alone.
         live: show an agent's returns while it trains in a notebook, with buttons to pause and to
             stop it (`LiveReturns`, `Controls`). Elsewhere nothing is shown.
+        quiet: show, log and save nothing: no live plot, progress bar, summary, logger or
+            checkpoints, but for those that are given as an option or a callback.
         **trainer_options: every argument of `lightning.Trainer`.
 
     Raises:
@@ -98,6 +100,7 @@ class AgentTrainer(Trainer):
         env_timeout: float | None = WAIT_SECONDS,
         torch_threads: int | None = 1,
         live: bool = True,
+        quiet: bool = False,
         **trainer_options: Any,
     ) -> None:
         self.max_env_steps = given_count("max_env_steps", max_env_steps)
@@ -111,13 +114,17 @@ class AgentTrainer(Trainer):
         self.torch_threads = given_count("torch_threads", torch_threads)
         chosen = trainer_options.get("callbacks") or []
         chosen = chosen if isinstance(chosen, list) else [chosen]  # Lightning adds its own to it
+        self.quiet = truth("quiet", quiet)
+        if self.quiet:
+            off = without_a_word(chosen)
+            trainer_options |= {n: v for n, v in off.items() if trainer_options.get(n) is None}
         self._replaces_bar = not any(isinstance(callback, ProgressBar) for callback in chosen)
         self._replaces_summary = not any(isinstance(callback, ModelSummary) for callback in chosen)
         self._has_fitted = False
         self._fit_env: Any = None  # where `test` plays if it is given nothing else
         with quiet_lightning():
             super().__init__(**trainer_options)
-        self.live = truth("live", live)
+        self.live = truth("live", live) and not self.quiet
         limits = ("max_epochs", "max_steps", "max_time")
         is_limited = any(trainer_options.get(n) not in (None, -1) for n in limits)
         self._is_limited = is_limited or bool(trainer_options.get("fast_dev_run"))
@@ -348,6 +355,17 @@ class AgentTrainer(Trainer):
                 "fit(agent, env) first, or give ckpt_path."
             )
         return self._evaluation_loader(agent, data)
+
+
+def without_a_word(callbacks: list[Any]) -> dict[str, Any]:
+    """Give the options with which Lightning shows, logs and saves nothing but by callbacks."""
+    kinds = {
+        "enable_checkpointing": Checkpoint,
+        "enable_progress_bar": ProgressBar,
+        "enable_model_summary": ModelSummary,
+    }
+    given = {name for name, kind in kinds.items() if any(isinstance(c, kind) for c in callbacks)}
+    return {"logger": False} | {name: False for name in kinds if name not in given}
 
 
 def env_of(data: Any) -> Any:

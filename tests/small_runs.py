@@ -28,9 +28,8 @@ class AtIteration(Callback):
 
 def make_trainer(*callbacks: Callback, iterations: int = ITERATIONS, **options: Any) -> Any:
     return AgentTrainer(
-        max_steps=iterations, num_envs=1, seed=0, callbacks=list(callbacks), live=False,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **options,
+        max_steps=iterations, num_envs=1, seed=0, callbacks=list(callbacks), quiet=True,
+        **options,
     )  # fmt: skip
 
 

@@ -863,3 +863,32 @@ def test_reinforce_learns_to_the_end_of_its_budget(make_trainer: MakeTrainer) ->
     agent = ReinforceAgent(config={"rollout_steps": 512})
     make_trainer(max_env_steps=1200).fit(agent, "CartPole-v1")  # 200 and some are left in the end
     assert 1200 <= agent.env_steps < 1200 + 512
+
+
+# ---- a quiet trainer -------------------------------------------------------------------------
+
+
+def test_a_quiet_trainer_shows_logs_and_saves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], notebook: list[Any]
+) -> None:
+    trainer = AgentTrainer(
+        max_env_steps=200, seed=0, quiet=True, default_root_dir=tmp_path, accelerator="cpu"
+    )
+    trainer.fit(ppo(), "CartPole-v1")
+    assert notebook == []
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quiet_trainer_does_what_it_is_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = ModelCheckpoint(tmp_path / "kept")
+    trainer = AgentTrainer(
+        max_env_steps=200, seed=0, quiet=True, default_root_dir=tmp_path, accelerator="cpu",
+        callbacks=checkpoint, logger=CSVLogger(tmp_path), enable_model_summary=True,
+    )  # fmt: skip
+    trainer.fit(ppo(), "CartPole-v1")
+    assert "parameters" in capfd.readouterr().out
+    assert list((tmp_path / "kept").glob("*.ckpt"))
+    assert list(tmp_path.rglob("metrics.csv"))
