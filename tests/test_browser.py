@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,25 @@ def frontend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def address(frontend: str, tmp_path: Path) -> Iterator[str]:
     """Serve a notebook of two cells, away from the user's own settings, and give its address."""
+    write_notebook(tmp_path)
+    with serving(frontend, tmp_path) as address:
+        yield address
+
+
+def write_notebook(folder: Path) -> None:
     cells = [nbformat.v4.new_code_cell(code.strip()) for code in (FIT, NEXT)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, tmp_path / "fit.ipynb")
+    nbformat.write(notebook, folder / "fit.ipynb")
+
+
+@contextmanager
+def serving(frontend: str, folder: Path) -> Iterator[str]:
+    """Start a server in a folder, and give the notebook's address; it has no kernel yet."""
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    environment = os.environ | {name: str(tmp_path / name) for name in folders}
+    environment = os.environ | {name: str(folder / name) for name in folders}
     news = Path(environment["JUPYTER_CONFIG_DIR"]) / NEWS
-    news.parent.mkdir(parents=True)
+    news.parent.mkdir(parents=True, exist_ok=True)
     news.write_text('{"fetchNews": "false"}')
     port = free_port()
     server_address = f"http://127.0.0.1:{port}"
@@ -107,8 +119,8 @@ def address(frontend: str, tmp_path: Path) -> Iterator[str]:
     ]  # fmt: skip
     server = subprocess.Popen(
         [sys.executable, "-m", frontend, *options],
-        cwd=tmp_path,
-        env=environment | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        env=environment | {"HOME": str(folder), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -190,6 +202,7 @@ def test_the_picture_moves_pause_freezes_it_and_stop_ends_the_cell(
     page.click("text=Resume")
     wait_for_new_picture(page)
 
+    assert page.evaluate("() => window.shifts") == []  # in the end a line replaces the buttons
     page.screenshot(path=SCREENSHOTS / f"{frontend}.png")
     clicked = time.monotonic()
     page.click(".lightning-rl-stop")
@@ -204,4 +217,35 @@ def test_the_picture_moves_pause_freezes_it_and_stop_ends_the_cell(
     (SCREENSHOTS / f"{frontend}_stop.txt").write_text(f"{latency}\n")
     print(latency)
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    assert page.evaluate("() => window.shifts") == []
+
+
+def test_a_notebook_opened_again_shows_its_picture_and_a_line_but_no_missing_widget(
+    frontend: str, page: Any, tmp_path: Path
+) -> None:
+    write_notebook(tmp_path)
+    with serving(frontend, tmp_path) as address:
+        page.goto(address)
+        run_both_cells(page)
+        page.wait_for_selector(".lightning-rl-stop")
+        page.wait_for_selector(PICTURE)
+        wait_for_new_picture(page)
+        page.click(".lightning-rl-stop")
+        page.wait_for_selector(".jp-InputPrompt:text('[2]:')")
+        page.keyboard.press("Control+s")
+        wait_until_saved(tmp_path / "fit.ipynb")
+        page.goto("about:blank")
+    with serving(frontend, tmp_path) as address:
+        page.goto(address)
+        page.wait_for_selector(PICTURE)
+        page.wait_for_selector("text=fit again goes on from there")
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        page.wait_for_timeout(2000)  # a widget would say by now that it is missing
+        assert page.locator("text=Loading widget").count() == 0
+        assert page.locator("text=model not found").count() == 0
+
+
+def wait_until_saved(notebook: Path) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not nbformat.read(notebook, as_version=4).cells[1].execution_count:
+        assert time.monotonic() < give_up, "the notebook was not saved"
+        time.sleep(0.2)
