@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,6 +200,26 @@ def test_several_runs_in_a_cell_share_a_picture_and_a_new_cell_gets_its_own(
                 for cell, shown in notebook.first.items()}  # fmt: skip
     assert pictures == {"cell 1": 1, "cell 2": 1}
     assert len(live.runs) == 3
+
+
+def test_the_trainings_of_a_cell_share_a_picture_without_being_told(notebook: Notebook) -> None:
+    for seed in range(2):
+        fit(seed=seed)
+    picture, _ = notebook.first["cell 1"]
+    assert "image/png" in picture
+    notebook.begin_cell("cell 2")
+    assert notebook.updates["cell 1"][-1].keys() == {"text/plain"}
+    fit()
+    assert len(notebook.first["cell 2"]) == 2
+
+
+def test_agents_of_other_settings_are_no_seeds(tmp_path: Path) -> None:
+    live = LiveReturns(path=str(tmp_path / "returns.png"))
+    for rate in (1e-3, 1e-2, 1e-2):
+        agent = PPOAgent(config=replace(SMALL, learning_rate=rate))
+        AgentTrainer(max_env_steps=256, callbacks=[live], quiet=True).fit(agent, "CartPole-v1")
+    other = "PPOAgent, learning_rate=0.01"
+    assert [run.label for run in live.runs] == ["PPOAgent", other, other]
 
 
 def test_the_bar_of_an_evaluation_does_not_come_and_go_while_training() -> None:

@@ -163,3 +163,23 @@ def test_evaluations_are_diamonds() -> None:
     (marks,) = [line for line in axes.get_lines() if line.get_label() == "evaluation"]
     assert marks.get_marker() == "D"
     assert marks.get_xydata().tolist() == [[10.0, 5.0], [20.0, 6.0]]
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    history = EpisodeHistory()
+    history.append(env_step=10, episode_return=1.0, episode_length=10)
+    assert plot_returns({"costs $_{ or $": history})._repr_png_()
+
+
+def test_live_seeds_have_a_curve_each_and_a_band_from_three_on() -> None:
+    histories = []
+    for seed in range(3):
+        history = EpisodeHistory()
+        for step in (10, 20):
+            history.append(env_step=step, episode_return=step + seed, episode_length=10)
+        histories.append(history)
+    for count, lines, bands in ((2, 2, 0), (3, 4, 1)):
+        axes = Figure().add_subplot()
+        draw_curves(axes, {"PPO": histories[:count]}, each=True)
+        assert (len(axes.lines), len(axes.collections)) == (lines, bands)
+        assert axes.get_legend_handles_labels()[1] == [f"PPO ({count} runs)"]
