@@ -4,7 +4,8 @@ import csv
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import count
+from functools import partial
+from itertools import count as numbers_from
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from lightning_rl import (
 )
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.evaluation import evaluate
+from lightning_rl.experiments.seeds import SeedRuns, fit_seeds
 from lightning_rl.notebook.curves import plot_returns
+from lightning_rl.settings import count
 from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.worlds.chain import DreamConfig, learn_in_dream
@@ -45,6 +48,7 @@ def command(
         max_env_steps: int = default_budget,
         num_envs: int | None = None,
         seed: int = 0,
+        seeds: int = 1,
         episodes: int = 100,
         output_dir: str = f"runs/{agent_class.__name__}",
         settings: config_class = config_class(),
@@ -56,12 +60,22 @@ def command(
             max_env_steps: the budget, in env steps.
             num_envs: sub-environments; by default the agent's.
             seed: of weights, environments and random numbers.
+            seeds: how many runs to make, from that seed on, a process a core.
             episodes: greedy episodes of the evaluation.
             output_dir: folder for the curve, the episodes, the logs and the checkpoint.
             settings: the agent's settings.
         """
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if seeds != 1:
+            options: dict[str, Any] = {"max_env_steps": max_env_steps, "num_envs": num_envs}
+            make_agent = partial(agent_class, config=settings)
+            numbers = range(seed, seed + count("seeds", seeds))
+            runs = fit_seeds(
+                make_agent, env, numbers, episodes=episodes, directory=folder, **options
+            )
+            write_seeds(runs, folder)
+            return
         trainer = AgentTrainer(
             max_env_steps=max_env_steps, num_envs=num_envs, seed=seed, default_root_dir=folder
         )
@@ -72,6 +86,16 @@ def command(
         write_results(agent, trainer, folder)
 
     return train
+
+
+def write_seeds(runs: SeedRuns, folder: Path) -> None:
+    """Write the curve of several seeds, and say what they reach and where everything is."""
+    print(f"\n{runs.name}, greedy evaluation of each seed\n{runs.table()}")
+    if all(len(run.episodes) for run in runs):
+        plot_returns(runs, path=str(folder / "returns.png"))
+        print(f"{'curve':>10}: {(folder / 'returns.png').resolve()}")
+    for run in runs:
+        print(f"{f'seed {run.seed}':>10}: {(folder / f'seed_{run.seed}').resolve()}")
 
 
 def write_results(agent: LightningAgentModule, trainer: AgentTrainer, folder: Path) -> None:
@@ -132,7 +156,7 @@ def dream(
 
 def new_folder(folder: Path) -> Path:
     """Name a folder for trajectories that does not exist yet."""
-    paths = (folder / f"trajectories_{number}" for number in count())
+    paths = (folder / f"trajectories_{number}" for number in numbers_from())
     return next(path for path in paths if not path.exists())
 
 

@@ -39,6 +39,10 @@ class CheckpointError(LightningRLError, RuntimeError):
     """A checkpoint is missing, damaged or unsafe, or can't be written."""
 
 
+class RunError(LightningRLError, RuntimeError):
+    """A run in another process has failed, or its process has died."""
+
+
 class LockedError(LightningRLError, RuntimeError):
     """A folder is being written by someone else."""
 

@@ -31,6 +31,7 @@ ROWS = (
     ("datamodule", "notebook", "trajectories"),
     ("callbacks", "notices"),
     ("trainer",),
+    ("experiments",),
     ("worlds", "testing", "classroom"),
     ("__init__",),  # the package's own face
     ("__main__",),

@@ -60,6 +60,17 @@ def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "ReinforceAgent on CartPole-v1" in capsys.readouterr().out
 
 
+def test_several_seeds_are_one_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "--seeds", "2", "--seed", "4", "--settings.rollout_steps", "512")
+    said = capsys.readouterr().out
+    assert "PPOAgent on CartPole-v1, greedy evaluation of each seed" in said
+    for name in ("returns.png", "seed_4", "seed_5"):
+        assert str(tmp_path / name) in said
+        assert (tmp_path / name).exists()
+    agent = PPOAgent.load_from_checkpoint(tmp_path / "seed_5" / "agent.ckpt")
+    assert agent.env_steps >= 600
+
+
 def test_dreaming_is_a_subcommand_that_can_be_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

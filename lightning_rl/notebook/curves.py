@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib import rcParams
@@ -11,18 +12,28 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import StateError
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure
+from lightning_rl.stats.aggregates import bootstrap_interval, interquartile_mean
 from lightning_rl.stats.history import EpisodeHistory
 
 CURVE_POINTS = 400
 FEWEST_OF_A_BAND = 3  # runs
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
 TARGET = "target"  # the line's id in a figure
-Run = LightningAgentModule | EpisodeHistory
 Point = tuple[float, float]  # env step, value
 Array = NDArray[np.float64]
+
+
+class Trained(Protocol):
+    """Whatever has a history of training: an agent, or a run of `fit_seeds`."""
+
+    @property
+    def episodes(self) -> EpisodeHistory:
+        """Its training episodes."""
+
+
+Run = Trained | EpisodeHistory
 
 
 def plot_returns(
@@ -34,12 +45,12 @@ def plot_returns(
     """Plot episode returns against env steps.
 
     One run is drawn as its episodes and a smoothed curve with a band of one standard deviation
-    over the episodes smoothed. Several runs (seeds) of one name are drawn as the mean of their
-    smoothed curves with a band of one standard deviation over the runs.
+    over the episodes smoothed. Several runs (seeds) of one name are drawn as the interquartile mean
+    of their smoothed curves with its 95 % bootstrap interval (`lightning_rl.stats.aggregates`).
 
     Args:
-        runs: a trained agent or its `episodes`; a list of them, as seeds of one algorithm; or a
-            dict from names to either, to compare algorithms.
+        runs: a trained agent or its `episodes`; a list of them, or what `fit_seeds` gives, as seeds
+            of one algorithm; or a dict from names to either, to compare algorithms.
         smooth: episodes averaged for each point of a curve.
         target: a return to mark with a line, such as the one that counts as solved.
         path: where to write the picture; its ending chooses the format (`.png`, `.svg`, `.pdf`).
@@ -208,10 +219,17 @@ def _draw_seeds(
             for h in histories
         ]
     )
-    mean = curves.mean(0)
-    band = _draw_band(axes, steps, mean, curves.std(0), curves, color)
-    label = f"{name or 'mean'} ({len(histories)} runs)"
-    return [band, *axes.plot(steps, mean, color=color, label=label)]
+    mean = interquartile_mean(curves)
+    low, high = _interval(curves.tobytes(), len(curves))
+    band = _fill(axes, steps, low, high, color)
+    label = f"{name or ('mean' if len(histories) < 4 else 'interquartile mean')}"
+    return [band, *axes.plot(steps, mean, color=color, label=f"{label} ({len(histories)} runs)")]
+
+
+@lru_cache(maxsize=32)
+def _interval(curves: bytes, num_runs: int) -> tuple[Array, Array]:
+    """Compute a band once for all frames of a live plot."""
+    return bootstrap_interval([np.frombuffer(curves).reshape(num_runs, -1)])
 
 
 def _draw_each(
@@ -236,5 +254,9 @@ def _draw_band(
     """Draw one standard deviation to each side, but not beyond what has been."""
     low = (means - deviations).clip(values.min())
     high = (means + deviations).clip(max=values.max())
+    return _fill(axes, steps, low, high, color)
+
+
+def _fill(axes: Any, steps: Array, low: Array, high: Array, color: str) -> Artist:
     band: Artist = axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
     return band

@@ -3,6 +3,7 @@
 How it is drawn is in `notebook/` and `callbacks/`.
 """
 
+from lightning_rl.stats.aggregates import bootstrap_interval, interquartile_mean
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.stats.normalization import (
@@ -17,4 +18,6 @@ __all__ = [
     "ObservationNormalizer",
     "RewardScaler",
     "RunningMoments",
+    "bootstrap_interval",
+    "interquartile_mean",
 ]

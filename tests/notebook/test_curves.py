@@ -17,6 +17,7 @@ from PIL import Image
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
 from lightning_rl.notebook.curves import draw_curves, draw_labels, outline, rolling, thinned
+from lightning_rl.stats.aggregates import bootstrap_interval
 
 
 def history(returns: list[float]) -> EpisodeHistory:
@@ -58,6 +59,18 @@ def test_seeds_are_drawn_as_their_mean_up_to_the_shortest_run() -> None:
     (curve,) = plot_returns(seeds, smooth=1).axes[0].get_lines()
     assert set(curve.get_ydata()) == {1.0}
     assert curve.get_xdata()[-1] == 20.0
+
+
+def test_ten_seeds_are_drawn_as_interquartile_mean_with_a_bootstrap_band() -> None:
+    finals = [0.0, 0.0, *range(100, 112, 2), 900.0, 900.0]
+    axes = plot_returns([history([final] * 3) for final in finals], smooth=1).axes[0]
+    (curve,) = axes.get_lines()
+    assert set(curve.get_ydata()) == {105.0}
+    assert curve.get_label() == "interquartile mean (10 runs)"
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    low, high = bootstrap_interval([np.array(finals)])
+    assert (band.min(), band.max()) == pytest.approx((low, high))
+    assert low < 105.0 < high
 
 
 def test_named_runs_are_told_apart_by_colour_and_legend() -> None:

@@ -1,0 +1,105 @@
+"""Several seeds in processes: the same runs as one by one, and clear words if one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from lightning_rl import AgentTrainer, LiveReturns, PPOAgent, PPOConfig, plot_returns
+from lightning_rl.errors import ConfigError, RunError
+from lightning_rl.experiments import SeedRuns, fit_seeds
+
+SMALL = PPOConfig(rollout_steps=128, batch_size=128, update_epochs=1)
+OPTIONS: dict[str, Any] = {"max_env_steps": 512, "num_envs": 4, "episodes": 2}
+make_small = partial(PPOAgent, config=SMALL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> SeedRuns:
+    folder = tmp_path_factory.mktemp("seeds")
+    return fit_seeds(make_small, "CartPole-v1", [3, 1, 2], directory=folder, **OPTIONS)
+
+
+def test_each_seed_is_the_run_that_a_trainer_makes(runs: SeedRuns, tmp_path: Path) -> None:
+    assert [run.seed for run in runs] == [3, 1, 2]
+    agent = make_small()
+    trainer = AgentTrainer(
+        max_env_steps=512, num_envs=4, seed=1, default_root_dir=tmp_path, logger=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(agent, "CartPole-v1")
+    run = runs[1]
+    assert run.env_steps == agent.env_steps
+    for column in ("env_step", "episode_return", "episode_length"):
+        assert run.episodes[column].tolist() == agent.episodes[column].tolist()
+    assert run.checkpoint is not None
+    saved = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    for name, value in agent.state_dict().items():
+        assert torch.equal(saved[name], value)
+
+
+def test_a_table_and_a_picture_tell_what_all_of_them_reach(runs: SeedRuns) -> None:
+    assert runs.returns.shape == (3,)
+    assert len(runs.table().splitlines()) == 5
+    assert "3 of PPOAgent on CartPole-v1" in repr(runs)
+    (curve,) = plot_returns(runs).axes[0].get_lines()
+    assert curve.get_label() == "mean (3 runs)"
+    checkpoint = runs[0].checkpoint
+    assert checkpoint is not None
+    kept = json.loads((checkpoint.parent / "run.json").read_text())
+    assert np.mean(kept["returns"]) == runs.returns[0]
+
+
+def test_a_folder_with_such_a_run_is_not_written_again(runs: SeedRuns) -> None:
+    checkpoint = runs[0].checkpoint
+    assert checkpoint is not None
+    with pytest.raises(ConfigError, match="holds a run already"):
+        fit_seeds(make_small, "CartPole-v1", [3], directory=checkpoint.parents[1], **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("make_agent", "seeds", "options", "said"),
+    [
+        (make_small(), [0], {}, "a class or a function"),
+        (make_small, [], {}, "at least one"),
+        (make_small, [1, 1], {}, "none of them twice"),
+        (make_small, [0], {"seed": 1}, "expected seeds"),
+        (make_small, [0], {"callbacks": (i for i in ())}, "can't be sent"),
+    ],
+)
+def test_what_can_not_be_run_is_refused_before_anything_is(
+    make_agent: Any, seeds: list[int], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        fit_seeds(make_agent, "CartPole-v1", seeds, **OPTIONS, **options)
+
+
+class DeadlyEnv(gym.Wrapper):
+    """Ends its process."""
+
+    def step(self, action: Any) -> Any:
+        os._exit(7)
+
+
+def test_seeds_that_fail_are_named_with_what_has_happened() -> None:
+    with pytest.raises(RunError, match=r"seed 5 has failed: EnvError: no environment"):
+        fit_seeds(make_small, "Nowhere-v1", [5], **OPTIONS)
+    with pytest.raises(RunError, match=r"seed 6 has failed: its process ended with exit code 7"):
+        fit_seeds(make_small, lambda: DeadlyEnv(gym.make("CartPole-v1")), [6], **OPTIONS)
+
+
+def test_the_live_picture_has_a_curve_a_seed_and_ends_with_one(tmp_path: Path) -> None:
+    live = LiveReturns(path=str(tmp_path / "live.png"))
+    runs = fit_seeds(make_small, "CartPole-v1", [0, 1], live=live, **OPTIONS)
+    assert [run.label for run in live.runs] == ["PPOAgent", "PPOAgent"]
+    for drawn, run in zip(live.runs, runs, strict=True):
+        assert drawn.episodes["env_step"].tolist() == run.episodes["env_step"].tolist()
+    assert (tmp_path / "live.png").stat().st_size > 0
