@@ -22,7 +22,7 @@ ROWS = (
     ("errors",),
     ("tuned",),
     ("settings",),
-    ("functional", "envs", "files", "locks", "networks", "checkpoints", "threads", "updates"),
+    ("functional", "envs", "regular_files", "locks", "networks", "checkpoints", "threads", "updates"),
     ("buffers",),
     ("stats", "prediction"),
     ("policy",),
@@ -278,6 +278,12 @@ def test_the_tests_mirror_the_package_folder_by_folder() -> None:
     for test in tests.glob("*/test_*.py"):
         module = ROOT / test.parent.name / test.name.removeprefix("test_")
         assert module.exists() or test.stem == "test_in_a_kernel", f"{test} tests no file"
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Pytest imports them by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_most_functions_are_under_15_lines() -> None:

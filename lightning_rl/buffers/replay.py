@@ -71,6 +71,7 @@ class ReplayBuffer:
         SpaceError: if the folder holds the transitions of another environment.
 
     Example:
+        >>> from gymnasium import spaces
         >>> buffer = ReplayBuffer(1000, 8, spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
         >>> buffer.observations.shape, len(buffer)
         ((126, 8, 4), 0)

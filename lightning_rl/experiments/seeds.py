@@ -23,7 +23,7 @@ from lightning_rl.callbacks.live_returns import LiveReturns, LiveRun
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, RunError
 from lightning_rl.evaluation import EvaluationResult, evaluate
-from lightning_rl.experiments.workers import Event, run_in_processes
+from lightning_rl.experiments.processes import Event, run_in_processes
 from lightning_rl.notebook.kernel import in_notebook
 from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.aggregates import bootstrap_interval, interquartile_mean

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_rl.files import open_regular, read_small, replace_file
+from lightning_rl.regular_files import open_regular, read_small, replace_file
 
 
 def test_links_are_refused_and_left_alone(tmp_path: Path) -> None:

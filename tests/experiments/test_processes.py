@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lightning_rl.experiments.workers import Event, run_in_processes
+from lightning_rl.experiments.processes import Event, run_in_processes
 
 Tell = Callable[[Any], None]
 
