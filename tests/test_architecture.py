@@ -21,8 +21,8 @@ FOLDERS = sorted({path.parent for path in MODULES} - {ROOT})
 ROWS = (
     ("errors",),
     ("tuned",),
-    ("settings",),
-    ("functional", "envs", "regular_files", "locks", "networks", "checkpoints", "threads", "updates"),
+    ("settings", "regular_files"),
+    ("functional", "envs", "locks", "networks", "checkpoints", "threads", "updates"),
     ("buffers",),
     ("stats", "prediction"),
     ("policy",),

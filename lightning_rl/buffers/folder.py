@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from lightning_rl.buffers.arrays import Arrays, Fields
 from lightning_rl.errors import ConfigError, LightningRLError, LockedError, SpaceError, StateError
-from lightning_rl.regular_files import open_regular, read_small, replace_file
 from lightning_rl.locks import LOCK, lock_folder
+from lightning_rl.regular_files import open_regular, read_small, replace_file
 
 FORMAT = 2
 MANIFEST = "replay.json"

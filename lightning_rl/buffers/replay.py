@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from gymnasium import Space
+from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -71,7 +71,6 @@ class ReplayBuffer:
         SpaceError: if the folder holds the transitions of another environment.
 
     Example:
-        >>> from gymnasium import spaces
         >>> buffer = ReplayBuffer(1000, 8, spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
         >>> buffer.observations.shape, len(buffer)
         ((126, 8, 4), 0)
@@ -81,8 +80,8 @@ class ReplayBuffer:
         self,
         capacity: int,
         num_envs: int,
-        observation_space: Space,
-        action_space: Space,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
         *,
         n_steps: int = 1,
         gamma: float = 0.99,
