@@ -1,12 +1,16 @@
 """The command line of a course: `python -m lightning_rl.classroom grade SOURCE SUBMISSIONS`."""
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
 
+from lightning_rl.classroom.checking import check_notebook
 from lightning_rl.classroom.course import make_course, read_course
 from lightning_rl.classroom.grading import grade_folder, write_results
+from lightning_rl.classroom.release import write_release
 from lightning_rl.errors import LightningRLError
 
 
@@ -20,6 +24,32 @@ def course(name: str, path: str = "course.json", variants: bool = True) -> None:
     """
     make_course(path, name, variants)
     print(f"{path}: the secret of {name!r}. Keep it to yourself, and keep it.")
+
+
+def release(source: str, course: str = "course.json", output: str = "release") -> None:
+    """Make the copy of a notebook that students get.
+
+    Args:
+        source: the teacher's notebook, with solutions and hidden tests.
+        course: the file with the secret.
+        output: folder for the copy.
+    """
+    print(f"{write_release(source, read_course(course), output)}: hand this one out")
+
+
+def check(notebook: str, question: str = "", output: str = "") -> None:
+    """Judge a notebook by the tests that a student sees; exit with 1 if points are missing.
+
+    Args:
+        notebook: your own: its cells run with what you may do.
+        question: one of them, such as q2; by default all.
+        output: file for the results in JSON.
+    """
+    results = check_notebook(notebook, question)
+    if output:
+        Path(output).write_text(json.dumps(results, indent=1))
+    if any(one["points"] < one["maximum"] for one in results):
+        sys.exit(1)
 
 
 def grade(
@@ -49,7 +79,7 @@ def grade(
     print(f"{len(results)} results in {output}")
 
 
-COMMANDS: dict[str, Any] = {"course": course, "grade": grade}
+COMMANDS: dict[str, Any] = {"course": course, "release": release, "check": check, "grade": grade}
 
 
 def main(args: list[str] | None = None) -> None:

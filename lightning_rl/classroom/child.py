@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import socket
 import sys
@@ -14,11 +13,11 @@ from typing import Any
 
 import torch
 
+from lightning_rl.classroom.notebooks import without_magic
 from lightning_rl.classroom.questions import Session, sitting
 from lightning_rl.classroom.verdicts import seed_all
 from lightning_rl.classroom.wire import WireError, leaves, pack, receive, send, unpack
 
-MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)  # lines for IPython, which is not here
 ERROR = 500  # characters of an error
 GRAPHS = 1000  # calls whose gradients can still be asked for
 
@@ -42,7 +41,7 @@ class Child:
 
     def cell(self, name: str, source: str) -> None:
         """Run an answer's cell."""
-        exec(compile(MAGIC.sub("", source), name, "exec"), self.names)  # noqa: S102
+        exec(compile(without_magic(source), name, "exec"), self.names)  # noqa: S102
 
     def look(self, name: str) -> Any:
         """Give what a name stands for: whether it is there, can be called, and its plain value."""

@@ -15,12 +15,13 @@ from lightning_rl.errors import AssignmentError, SubmissionError
 MAX_BYTES = 50 * 2**20  # of a notebook
 HIDDEN = re.compile(r"^[ \t]*### (BEGIN|END) HIDDEN TESTS[ \t]*$", re.MULTILINE)
 RELEASE = "lightning_rl"  # the notebook's metadata that says of which release it is
+MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of code that matters: kind `setup`, `answer` or `tests`."""
+    """A cell of code: kind `setup`, `answer` or `tests`, which matter, or the student's `own`."""
 
     name: str
     kind: str
@@ -120,6 +121,21 @@ def read_submission(path: Path, source: Source) -> Submission:
     if not any(cell.get("outputs") for cell in notebook["cells"]):
         notes.append("it has no outputs: it was handed in without being run")
     return Submission(path, release, answers, notes)
+
+
+def code_cells(path: Path) -> list[Cell]:
+    """Read all cells of code of a notebook, those of its author's own among them.
+
+    Raises:
+        SubmissionError: if it is none.
+    """
+    code = [cell for cell in _read(path)["cells"] if cell["cell_type"] == "code"]
+    return [_cell(one) or Cell(f"cell {n}", "own", one["source"]) for n, one in enumerate(code, 1)]
+
+
+def without_magic(source: str) -> str:
+    """Leave out lines for IPython, where there is none; lines keep their numbers."""
+    return MAGIC.sub("", source)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Session:
         secret: of hidden cases' variant; by default `key`.
         answers: gives the names that the answers defined; by default the notebook's own.
         started: whether `begin` leaves student and key alone, because a grader has set them.
+        checks: whether `check` judges; if not, each question is asked for later.
     """
 
     assignment: str = DEMO
@@ -64,6 +65,7 @@ class Session:
     secret: str | None = None
     answers: Callable[[str], Any] | None = None
     started: bool = False
+    checks: bool = True
     hidden: bool = False
     cases: dict[str, dict[str, Case]] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)

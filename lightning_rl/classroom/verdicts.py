@@ -50,7 +50,7 @@ def check(question: str) -> float:
         0.0
     """
     current = session()
-    if current.started:  # the grader asks each question itself
+    if current.started or not current.checks:  # who grades asks each question itself
         return 0.0
     result = judge(current, question)
     current.results[question] = result

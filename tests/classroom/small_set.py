@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,16 @@ check("q3")
 
 
 def cell(source: str, **metadata: Any) -> dict[str, Any]:
-    nbgrader = {"schema_version": 3, "locked": False, "grade": False, "solution": False, **metadata}
+    nbgrader = {
+        "schema_version": 3,
+        "locked": False,
+        "grade": False,
+        "solution": False,
+        "task": False,
+    }
+    nbgrader |= metadata
     return {
+        "id": metadata.get("grade_id", uuid.uuid4().hex),
         "cell_type": "code",
         "execution_count": 1,
         "metadata": {"nbgrader": nbgrader},
