@@ -9,8 +9,12 @@ from jsonargparse import auto_cli
 
 from lightning_rl.classroom.checking import check_notebook
 from lightning_rl.classroom.course import make_course, read_course
-from lightning_rl.classroom.grading import grade_folder, write_results
+from lightning_rl.classroom.grading import grade_folder
+from lightning_rl.classroom.leaderboard import leaderboard as ranked
+from lightning_rl.classroom.leaderboard import markdown, pseudonym, read_ids
 from lightning_rl.classroom.release import write_release
+from lightning_rl.classroom.reports import write_report
+from lightning_rl.classroom.results import read_results, write_results
 from lightning_rl.errors import LightningRLError
 
 
@@ -79,7 +83,43 @@ def grade(
     print(f"{len(results)} results in {output}")
 
 
-COMMANDS: dict[str, Any] = {"course": course, "release": release, "check": check, "grade": grade}
+def report(results: str = "results", output: str = "report", hidden: bool = True) -> None:
+    """Write grades.csv, class.html with a histogram, and a page of feedback a student.
+
+    Args:
+        results: folder that `grade` wrote.
+        output: folder for the report.
+        hidden: whether feedback tells of hidden cases; better not before everyone has handed in.
+    """
+    read = read_results(results)
+    write_report(read, output, hidden)
+    print(f"{len(read)} students: grades.csv, class.html, feedback/ in {output}")
+
+
+def leaderboard(
+    opted: str, results: str = "results", course: str = "course.json", output: str = ""
+) -> None:
+    """List the best of those who want to be listed, under pseudonyms.
+
+    Args:
+        opted: file with the ids of those who want to be on it, one a line.
+        results: folder that `grade` wrote.
+        course: the file with the secret, of which the pseudonyms are made.
+        output: file for the list, in Markdown; by default it is only printed.
+    """
+    read, ids = read_course(course), read_ids(opted)
+    table = markdown(ranked(read_results(results), ids, read))
+    if output:
+        Path(output).write_text(table)
+    print(table)
+    print("For you alone; tell each student their own:")
+    for student in ids:
+        print(f"  {student:24} {pseudonym(read, student)}")
+
+
+COMMANDS: dict[str, Any] = {
+    one.__name__: one for one in (course, release, check, grade, report, leaderboard)
+}
 
 
 def main(args: list[str] | None = None) -> None:

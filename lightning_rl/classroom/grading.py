@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -197,14 +196,3 @@ def grade_folder(
                 yield graded[student].result()
             else:
                 yield _result(student, read, questions_of(read), 0.0, problems[student])
-
-
-def write_results(results: list[Result], folder: str | Path) -> list[Path]:
-    """Write a JSON file a submission; a folder's own names can be names of files again."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for result in results:
-        paths.append(folder / f"{result['student']}.json")
-        paths[-1].write_text(json.dumps(result, indent=1))
-    return paths

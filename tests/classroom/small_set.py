@@ -80,3 +80,24 @@ def write(path: Path, answers: dict[str, str] = RIGHT, tests: dict[str, str] = T
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(notebook(answers, tests)))
     return path
+
+
+def result(student: str, points: float = 1.0, message: str = "", error: str = "") -> dict[str, Any]:
+    """Give a result of one question with a visible and a hidden case."""
+    seen = {"case": "it adds", "points": min(points, 1.0), "maximum": 1.0, "message": message}
+    unseen = {"case": "it adds more", "points": max(points - 1, 0.0), "maximum": 2.0}
+    cases = [
+        seen | {"hint": "Add.", "hidden": False},
+        unseen | {"message": "got 7; expected 8", "hint": "", "hidden": True},
+    ]
+    question = {"question": "q1", "points": points, "maximum": 3.0, "message": message}
+    return {
+        "student": student,
+        "assignment": "1_sums",
+        "points": points,
+        "maximum": 3.0,
+        "seconds": 1.5,
+        "error": error,
+        "notes": [],
+        "questions": [question | {"seconds": 1.0, "cases": cases}],
+    }
