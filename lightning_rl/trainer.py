@@ -22,6 +22,7 @@ from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_e
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+from lightning_rl.callbacks.run_facts import RunFacts
 from lightning_rl.checkpoints.latest import last_run
 from lightning_rl.datamodule import check_bound_for, early_loaders, has_validation_data
 from lightning_rl.envs.vectorize import is_env
@@ -265,8 +266,13 @@ class AgentTrainer(Trainer):
         return defaults if evaluates else defaults | {"limit_val_batches": 0}
 
     def _use_own_callbacks(self) -> None:
-        """Put a bar that counts env steps and a summary of one line in the place of Lightning's."""
+        """Put a bar that counts env steps and a summary of one line in the place of Lightning's.
+
+        What a run was made of is logged, too.
+        """
         callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
+        if not any(isinstance(callback, RunFacts) for callback in callbacks):
+            callbacks.append(RunFacts())
         for index, callback in enumerate(callbacks):
             if isinstance(callback, ProgressBar) and self._replaces_bar:
                 callbacks[index] = EnvStepProgressBar()

@@ -7,6 +7,7 @@ from lightning_rl.callbacks.controls import Controls, change_setting
 from lightning_rl.callbacks.doctor import Doctor, Finding
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
+from lightning_rl.callbacks.run_facts import RunFacts, run_facts
 
 __all__ = [
     "Controls",
@@ -14,5 +15,7 @@ __all__ = [
     "EnvStepProgressBar",
     "Finding",
     "LiveReturns",
+    "RunFacts",
     "change_setting",
+    "run_facts",
 ]
