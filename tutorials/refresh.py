@@ -52,7 +52,8 @@ def tidy(notebook: NotebookNode) -> None:
     """Drop what changes between machines and what no page can show without a live kernel.
 
     Widgets (buttons, progress bars) are live objects: their saved state breaks the page on GitHub,
-    and without it they are an error message in JupyterLab. Pictures and text stay.
+    and without it they are an error message in JupyterLab. Players are scripts, which GitHub does
+    not run. Pictures and text stay.
     """
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = dict(KERNEL)
@@ -60,7 +61,8 @@ def tidy(notebook: NotebookNode) -> None:
     for cell in code_cells(notebook):
         for output in cell.outputs:
             if PNG in output.get("data", {}):
-                output.data.pop(WIDGET, None)  # the picture stands for it
+                for kind in (WIDGET, "text/html"):
+                    output.data.pop(kind, None)  # the picture stands for it
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart. Pictures have a background of
 # their own, so that they can be read in a dark theme too: white, or that of matplotlib's style.
+DRAWING_BYTES = 8000  # a drawing has fewer, in a film's size
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -46,6 +47,12 @@ def png(picture: Image.Image) -> bytes:
 def jpeg(picture: Image.Image) -> bytes:
     """Encode a picture as JPEG, in a millisecond: for one that is soon replaced."""
     return _encode(picture, format="jpeg", quality=85)
+
+
+def webp(picture: Image.Image) -> bytes:
+    """Encode a picture as WebP: a drawing without loss, in half a PNG's bytes; others with it."""
+    drawing = _encode(picture, format="webp", lossless=True, method=2)
+    return drawing if len(drawing) < DRAWING_BYTES else _encode(picture, format="webp", quality=75)
 
 
 def _encode(picture: Image.Image, **options: Any) -> bytes:

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import io
+import base64
+import json
+from functools import cached_property
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from matplotlib import rcParams
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from numpy.typing import NDArray
+from PIL import Image
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError
-from lightning_rl.notebook.figures import PALETTE, png
+from lightning_rl.notebook.figures import PALETTE, webp
+from lightning_rl.notebook.live_picture import roomy
 from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 
-MIN_INTERVAL_MS = 50  # between two frames that are played: drawing one takes a third of it
+HEIGHT = 300  # pixel rows of a frame that is recorded here
+MAX_BYTES = 1_000_000  # of all pictures: they are saved with the notebook
+MIN_INTERVAL_MS = 20  # between two frames that are played
+TITLES = {  # what a record may know of the policy
+    "probabilities": "probability of each action (orange: chosen)",
+    "action_values": "Q(s, a) of each action (orange: chosen)",
+    "means": "mean action ± standard deviation",
+}
 
 
 class EpisodePlayer:
     """Scrub through an episode: the picture, the policy, the value and the return so far.
 
-    In a notebook it is a slider and a play button above a picture; where widgets don't live, as
-    on GitHub, the episode's contact sheet is shown. The kernel draws each picture, from the stored
-    arrays alone, so it can be used while an agent is trained.
+    In a notebook it is a picture with a slider and a play button, and what the agent thought beside
+    it. It needs no kernel: it is still there when a saved notebook is opened again, and works
+    where the notebook is trusted. Elsewhere, as on GitHub, the episode's contact sheet is shown.
 
     Args:
         record: a recorded episode; or an agent, and then `env` too.
         env: what `record_episode` takes.
-        **options: of `record_episode`.
+        **options: of `record_episode`; `height` is 300 pixel rows by default.
 
     Attributes:
         record: the episode.
-        slider: the ipywidgets slider; set its `value` to go to a frame.
-        picture: the ipywidgets image that shows the frame, as a PNG.
-        widget: all of it.
+        frames: which of its frames are shown: all, or as many as 1 MB of pictures holds, evenly
+            spread.
 
     Raises:
         ConfigError: if an agent is given without an environment.
@@ -46,7 +54,8 @@ class EpisodePlayer:
         >>> agent = PPOAgent()
         >>> _ = EnvDataLoader(agent, "CartPole-v1")  # binds the (untrained) agent
         >>> player = EpisodePlayer(agent, "CartPole-v1", max_steps=5)
-        >>> player.slider.value = 5  # the last frame
+        >>> player.html.startswith("<div")  # as a cell's last line it is shown
+        True
     """
 
     def __init__(
@@ -55,121 +64,113 @@ class EpisodePlayer:
         env: EnvLike | None = None,
         **options: Any,
     ) -> None:
-        import ipywidgets  # type: ignore[import-untyped]  # slow to import, for notebooks only
-
         if isinstance(record, LightningAgentModule):
             if env is None:
                 raise ConfigError(
                     "EpisodePlayer got an agent and no environment; expected "
                     'EpisodePlayer(agent, env), such as "CartPole-v1", or a recorded episode.'
                 )
-            record = record_episode(record, env, **options)
+            record = record_episode(record, env, **{"height": HEIGHT, **options})
         self.record = record
-        last = len(record)
-        self.slider = ipywidgets.IntSlider(0, 0, last, description="env step")
-        interval = max(round(1000 / record.fps), MIN_INTERVAL_MS)
-        play = ipywidgets.Play(min=0, max=last, interval=interval)
-        ipywidgets.jslink((play, "value"), (self.slider, "value"))
-        self.painter = EpisodePainter(record)
-        self.picture = ipywidgets.Image(format="png", value=png(self.painter.draw(0)))
-        self.slider.observe(self._show, names="value")
-        self.widget = ipywidgets.VBox([ipywidgets.HBox([play, self.slider]), self.picture])
-
-    def _show(self, change: Any) -> None:
-        self.picture.value = png(self.painter.draw(change["new"]))
+        self.frames = affordable(record.frames, MAX_BYTES)
 
     def __repr__(self) -> str:
         """Say which episode is shown."""
         return f"EpisodePlayer({self.record!r})"
 
+    @cached_property
+    def html(self) -> str:
+        """The player as a piece of a page: a still picture, and the script that replaces it."""
+        still = encoded(webp(self.record.contact_sheet()))
+        script = files(__package__).joinpath("player.js").read_text(encoding="utf-8")
+        data = json.dumps(played(self.record, self.frames), separators=(",", ":"))
+        data = data.replace("</", "<\\/")  # which would end the script, even in a string
+        return (
+            f'<div class="lightning-rl-player"><img alt="{self!r}" style="max-width: 100%" '
+            f'src="data:image/webp;base64,{still}"></div>\n'
+            f"<script>\n{script.rstrip()}({data});\n</script>"
+        )
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """Give the widget, with a contact sheet for where no widget lives."""
-        view: dict[str, Any] = self.widget._repr_mimebundle_()
-        return view | {"text/plain": repr(self), "image/png": self.record._repr_png_()}
+        """Give the player, and a contact sheet for where no page is shown."""
+        still = self.record._repr_png_()
+        return {"text/html": self.html, "image/png": still, "text/plain": repr(self)}
 
 
-class EpisodePainter:
-    """An episode as pictures of one layout: frame, policy, value and return so far.
+def affordable(frames: NDArray[np.uint8], max_bytes: int) -> NDArray[np.int64]:
+    """Choose evenly spread frames, as many as so many bytes hold when they are encoded."""
+    tried = np.linspace(0, len(frames) - 1, 8).astype(int)
+    size = np.mean([len(webp(Image.fromarray(frames[index]))) for index in tried])
+    stride = int(np.ceil(size * len(frames) / max_bytes))
+    return np.unique([*range(0, len(frames), stride), len(frames) - 1])
 
-    What stands still is drawn once by matplotlib; what moves is painted onto a copy of it, which
-    takes milliseconds and shares nothing, so any thread may draw.
 
-    Args:
-        record: an episode of T env steps.
+def played(record: EpisodeRecord, frames: NDArray[np.int64]) -> dict[str, Any]:
+    """Give what `player.js` shows of an episode, in plain values: a list entry for each frame."""
+    height, width = record.frames.shape[1:3]
+    numbers = {"value": record.values, "return so far": record.returns_so_far}
+    stride = (len(record.frames) - 1) / max(len(frames) - 1, 1)
+    return {
+        "pictures": [encoded(webp(Image.fromarray(record.frames[i]))) for i in frames],
+        "size": {"width": width, "height": height},
+        "captions": [caption(record, i) for i in frames],
+        "interval": max(round(1000 * stride / record.fps), MIN_INTERVAL_MS),
+        "policy": _policy(record, frames),
+        "curves": [_curve(name, v, frames) for name, v in numbers.items() if v is not None],
+        "colors": PALETTE[:3],
+    }
+
+
+def caption(record: EpisodeRecord, index: int) -> str:
+    """Say what was done at a frame, from 0 to T."""
+    if index == len(record):
+        end = "a final state" if record.terminated else "cut off"
+        return f"env step {index}: the end ({end})"
+    action = record.actions[index]
+    known = record.action_names and record.actions.ndim == 1
+    name = f" ({record.action_names[int(action)]})" if known else ""
+    return f"env step {index}: action {np.array2string(action, precision=2)}{name}"
+
+
+def encoded(picture: bytes) -> str:
+    """Write bytes as text that a page can hold."""
+    return base64.b64encode(picture).decode()
+
+
+def _policy(record: EpisodeRecord, frames: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Give the bars: their names, limits, and at each frame their heights, and which was taken."""
+    kind = next((name for name in TITLES if getattr(record, name) is not None), None)
+    if kind is None:
+        return None
+    heights, spreads = getattr(record, kind)[frames], record.stds
+    reach = 0.0 if spreads is None else spreads[frames]
+    low, high = roomy([heights - reach, heights + reach], None) or (0.0, 1.0)
+    chooses = record.actions.ndim == 1 and kind != "means"  # one action of several
+    taken = record.actions.tolist() if chooses else []
+    return {
+        "title": TITLES[kind],
+        "names": record.action_names or [str(k) for k in range(heights.shape[1])],
+        "heights": plain(heights),
+        "spreads": None if spreads is None else plain(spreads[frames]),
+        "low": low,
+        "high": 1.0 if kind == "probabilities" else high,
+        "taken": [taken[i] if i < len(taken) else None for i in frames],
+    }
+
+
+def _curve(name: str, values: NDArray[Any], frames: NDArray[np.int64]) -> dict[str, Any]:
+    """Give a curve on an axis that has zero on it, so that small changes look small."""
+    low, high = roomy(values, None) or (0.0, 1.0)
+    return {"title": name, "values": plain(values[frames]), "low": low, "high": high}
+
+
+def plain(values: NDArray[Any]) -> Any:
+    """Round to four digits, as far as a reader looks, and give plain lists.
+
+    Example:
+        >>> plain(np.array([1 / 3, 49.8765, -1234.5]))
+        [0.3333, 49.88, -1234.0]
     """
-
-    def __init__(self, record: EpisodeRecord) -> None:
-        self.record = record
-        figure = Figure(figsize=(8, 3.2), dpi=100)
-        grid = figure.add_gridspec(3, 2, hspace=0.6, left=0.0, right=0.98, top=0.92, bottom=0.08)
-        panels = [figure.add_subplot(grid[row, 1]) for row in range(3)]
-        self.policy, *self.curves = panels
-        self.heights: Any = None  # (T + 1, K) of the policy's bars
-        self._layout_policy(self.policy)
-        numbers = {"value": record.values, "return so far": record.returns_so_far}
-        for axes, (title, curve) in zip(self.curves, numbers.items(), strict=True):
-            axes.plot([] if curve is None else curve, color=PALETTE[2])
-            axes.set_title(title if curve is not None else "no value", fontsize=8)
-            axes.set_xlim(0, max(len(record), 1))
-        for axes in panels:
-            axes.tick_params(labelsize=7)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=100)
-        self.base = Image.open(picture).convert("RGB")
-        self.ink = to_hex(rcParams["text.color"])  # black, unless the user chose a dark style
-
-    def _layout_policy(self, axes: Any) -> None:
-        record = self.record
-        titles = {
-            "probabilities": "probability of each action (orange: the chosen one)",
-            "action_values": "Q(s, a) of each action (orange: the chosen one)",
-            "means": "mean action ± standard deviation",
-        }
-        name = next((name for name in titles if getattr(record, name) is not None), None)
-        if name is None:
-            axes.set_title("no policy", fontsize=8)
-            return
-        self.heights = getattr(record, name)
-        stds = 0.0 if record.stds is None else record.stds
-        low, high = float((self.heights - stds).min()), float((self.heights + stds).max())
-        low, high = (0.0, 1.0) if name == "probabilities" else (min(low, 0.0), max(high, 0.0))
-        axes.set(xlim=(-0.6, self.heights.shape[1] - 0.4), ylim=(low, high or 1.0))
-        axes.set_xticks(range(self.heights.shape[1]))
-        axes.set_title(titles[name], fontsize=8)
-
-    def draw(self, index: int) -> Image.Image:
-        """Paint frame `index`, from 0 to T."""
-        record, picture = self.record, self.base.copy()
-        brush = ImageDraw.Draw(picture)
-        frame = ImageOps.contain(Image.fromarray(record.frames[index]), (390, 270))
-        picture.paste(frame, (5, 40))
-        action = "the end"
-        if index < len(record):
-            action = f"action {np.array2string(record.actions[index], precision=2)}"
-        caption = f"env step {index}: {action}, return so far {record.returns_so_far[index]:.1f}"
-        brush.text((5, 12), caption, fill=self.ink, font=ImageFont.load_default(13))
-        if self.heights is not None:
-            self._paint_policy(brush, index)
-        for axes in self.curves:
-            ends = [self._pixel(axes, index, y) for y in axes.get_ylim()]
-            brush.line(ends, fill=self.ink)
-        return picture
-
-    def _paint_policy(self, brush: ImageDraw.ImageDraw, index: int) -> None:
-        record = self.record
-        chooses = record.actions.ndim == 1 and index < len(record)  # one action of several
-        taken = record.actions[index] if chooses else None
-        for place, height in enumerate(self.heights[index]):
-            corners = [self._pixel(self.policy, place - 0.4, 0.0)]
-            corners += [self._pixel(self.policy, place + 0.4, height)]
-            xs, ys = zip(*corners, strict=True)
-            color = PALETTE[1] if place == taken else PALETTE[0]
-            brush.rectangle((min(xs), min(ys), max(xs), max(ys)), fill=color)
-            if record.stds is not None:
-                reach = record.stds[index, place]
-                ends = [self._pixel(self.policy, place, height + r) for r in (-reach, reach)]
-                brush.line(ends, fill=self.ink, width=2)
-
-    def _pixel(self, axes: Any, x: float, y: float) -> tuple[int, int]:
-        right, up = axes.transData.transform((x, y))
-        return round(right), self.base.height - round(up)
+    if values.ndim > 1:
+        return [plain(row) for row in values]
+    return [float(f"{value:.4g}") for value in values]

@@ -30,6 +30,7 @@ from lightning_rl.networks.distributions import (
     MultiCategorical,
     action_distribution,
 )
+from lightning_rl.notebook.action_names import action_names
 from lightning_rl.notebook.figures import png
 from lightning_rl.notebook.rendering_env import rendering_env
 from lightning_rl.settings import count, given_count, seed_number
@@ -58,6 +59,7 @@ class EpisodeRecord:
         action_values: (T + 1, n) Q(s, a) of each discrete action.
         values: (T + 1,) V(s), or the value of the best action.
         fps: frames a second, as the environment says.
+        action_names: what each discrete action does, where that is known.
     """
 
     frames: NDArray[np.uint8]
@@ -71,6 +73,7 @@ class EpisodeRecord:
     action_values: NDArray[np.float32] | None = None
     values: NDArray[np.float32] | None = None
     fps: int = DEFAULT_FPS
+    action_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Count the env steps."""
@@ -221,7 +224,8 @@ def _play(
     assessed = {name: np.stack([thought[name] for thought in thoughts]) for name in thoughts[0]}
     return EpisodeRecord(
         np.stack(frames), np.asarray(actions), np.asarray(rewards), terminated, truncated,
-        fps=int(env.metadata.get("render_fps") or DEFAULT_FPS), **assessed,
+        fps=int(env.metadata.get("render_fps") or DEFAULT_FPS), action_names=action_names(env),
+        **assessed,
     )  # fmt: skip
 
 
