@@ -47,7 +47,8 @@ def make_random_trajectory(
         EnvError: if the environment can't be copied, raises, or returns data outside its spaces.
         NonFiniteError: if it returns NaN or inf.
         SpaceError: if no array can hold its observations, or the directory has another one's.
-        DatasetError: if the files can't be written. In all cases, what was stored before stays
+        DatasetError: if the files can't be written.
+        LockedError: if somebody else is appending. In all cases, what was stored before stays
             readable.
 
     Example:

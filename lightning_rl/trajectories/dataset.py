@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     shuffle=True)`. A `collate_fn` of your own is given that batch, uncollated: let it call
     `torch.utils.data.default_collate` first.
 
-    The files are mapped, not loaded, so they may be larger than memory. For many millions of
+    The files are mapped, not loaded, so they may be larger than memory. What is written at once, up
+    to 32 MB, is compared with its checksum when something of it is first read. For many millions of
     windows, avoid `shuffle=True`, which lists them all: `RandomSampler(dataset, replacement=True,
     num_samples=1_000_000)` as the `sampler` does not.
 
@@ -50,7 +52,8 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         num_steps: env steps of these episodes.
 
     Raises:
-        DatasetError: if the directory holds no dataset, or a damaged one.
+        DatasetError: if the directory holds no dataset, or a damaged one; on reading, if what is
+            read was altered.
         ConfigError: if `window` is below 1, or longer than every episode.
 
     Example:
@@ -208,16 +211,21 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         writer = TrajectoryWriter(
             directory, self.observation_space, self.action_space, self.env_id, append
         )
-        writer.seeds = self.seeds
-        for chosen in self.episodes:
-            length, begins, terminated, truncated = self._episode_table[chosen].tolist()
-            first = self._first[[chosen]]
-            observations = select(self._observations(first + chosen, length + 1), 0)
-            actions = self._files.read("actions", first, length)[0]
-            rewards = self._files.read("rewards", first, length)[0]
-            writer.add(observations, actions, rewards, terminated, truncated, begins)
-        writer.flush()
+        with contextlib.closing(writer):
+            writer.seeds = self.seeds
+            for chosen in self.episodes:
+                self._add_to(writer, chosen)
+            writer.flush()
         return TrajectoryDataset(directory, self.window)
+
+    def _add_to(self, writer: TrajectoryWriter, chosen: int) -> None:
+        """Add a stored episode to another directory."""
+        length, begins, terminated, truncated = self._episode_table[chosen].tolist()
+        first = self._first[[chosen]]
+        observations = select(self._observations(first + chosen, length + 1), 0)
+        actions = self._files.read("actions", first, length)[0]
+        rewards = self._files.read("rewards", first, length)[0]
+        writer.add(observations, actions, rewards, terminated, truncated, begins)
 
     def check_spaces(self, observation_space: Space, action_space: Space) -> None:
         """Check that an environment has the spaces of these trajectories.
@@ -228,7 +236,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         self._files.manifest.check_spaces(observation_space, action_space)
 
     def verify(self) -> None:
-        """Compare every byte of the files with its checksum, which opening them does not.
+        """Compare every byte of the files with its checksum now, not when it is first read.
 
         Raises:
             DatasetError: naming the file that was altered.

@@ -7,9 +7,11 @@ and every size is checked before it is used.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import weakref
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_rl.regular_files import open_regular
 from lightning_rl.trajectories.manifest import (
     BEGINS_WITH_RESET,
     LENGTH,
     Field,
-    check_regular,
     count_rows,
     damaged,
     read_manifest,
@@ -33,8 +35,8 @@ MAPPED_BYTES = 2**27  # of the arrays that are mapped: as much memory may count 
 class TrajectoryFiles:
     """A dataset's files, opened for reading; a DatasetError says what is missing or damaged.
 
-    Opening checks the manifest, and each file's kind, header and size: no time depends on the
-    number of env steps. The data are checked by `verify`.
+    Opening checks the manifest, and each file's kind, header and size. A chunk's bytes are compared
+    with its checksum when a row of it is first read (about a second for each GB).
 
     The smaller arrays are mapped: the fastest way, but what was touched counts as memory in use,
     and Linux maps up to 2 MB at a touch. So those beyond `MAPPED_BYTES` are read where needed.
@@ -46,6 +48,11 @@ class TrajectoryFiles:
         self.fields = self.manifest.fields
         self._mapped: dict[str, NDArray[Any]] = {}
         self._opened: dict[str, FileIO] = {}
+        chunks, self._ends = self.manifest.chunks, {}  # name -> the row after each chunk
+        for name in self.fields:
+            rows = [count_rows(name, chunk.num_steps, chunk.num_episodes) for chunk in chunks]
+            self._ends[name] = np.cumsum(rows)
+        self._is_checked = {name: _shared_flags(len(chunks)) for name in self.fields}
         left = MAPPED_BYTES
         for name in sorted(self.fields, key=self.manifest.num_bytes):
             field, num_rows = self.fields[name], self.manifest.num_rows(name)
@@ -63,11 +70,10 @@ class TrajectoryFiles:
         """Open a file, check its kind, header and size, and stay before its first row."""
         path = self.directory / field.file
         try:
-            check_regular(path)
-            file = path.open("rb", buffering=0)
+            file: FileIO = open_regular(path)
             weakref.finalize(self, file.close)
             _check_header(file.read(field.start), field, self.manifest.num_rows(name))
-            size, expected = path.stat().st_size, self.manifest.num_bytes(name)
+            size, expected = os.fstat(file.fileno()).st_size, self.manifest.num_bytes(name)
             if size < expected:
                 raise ValueError(f"it has {size} bytes; expected {expected}")
         except (OSError, ValueError) as error:
@@ -75,7 +81,16 @@ class TrajectoryFiles:
         return file
 
     def read(self, name: str, first_rows: NDArray[np.int64], length: int) -> NDArray[Any]:
-        """Copy B runs of consecutive rows of an array, (B, length, ...), from (B,) rows on."""
+        """Copy B runs of consecutive rows of an array, (B, length, ...), from (B,) rows on.
+
+        Raises:
+            DatasetError: if a chunk they are in is not as it was written.
+        """
+        if not self._is_checked[name].all():
+            last_rows = first_rows + length - 1
+            touched = np.searchsorted(self._ends[name], [first_rows, last_rows], side="right")
+            for first, last in set(zip(*touched.tolist(), strict=True)):
+                self.check(name, range(first, last + 1))
         if name in self._mapped:
             runs: NDArray[Any] = self._mapped[name][first_rows[:, None] + np.arange(length)]
             return runs
@@ -98,16 +113,33 @@ class TrajectoryFiles:
         return table
 
     def verify(self) -> None:
-        """Compare every byte with its checksum (about a second for each GB)."""
-        for name, field in self.fields.items():
-            rows = [count_rows(name, c.num_steps, c.num_episodes) for c in self.manifest.chunks]
-            try:
-                with self._open(name, field) as file:  # as it is by now
-                    sums = [_sha256(file, count * field.row.itemsize) for count in rows]
-            except OSError as error:
-                raise damaged(self.directory, f"{field.file}: {error}") from error
-            if sums != [chunk.sha256[field.file] for chunk in self.manifest.chunks]:
+        """Compare every byte with its checksum, as the files are by now."""
+        files = TrajectoryFiles(self.directory)
+        for name in self.fields:
+            files.check(name, range(len(self.manifest.chunks)))
+
+    def check(self, name: str, chunks: Iterable[int]) -> None:
+        """Compare chunks of an array with their checksums, those that never were."""
+        field, is_checked = self.fields[name], self._is_checked[name]
+        for chunk in chunks:
+            if is_checked[chunk]:
+                continue
+            if self._sha256(name, chunk) != self.manifest.chunks[chunk].sha256[field.file]:
                 raise damaged(self.directory, f"{field.file} was altered")
+            is_checked[chunk] = True
+
+    def _sha256(self, name: str, chunk: int) -> str:
+        """Compute the checksum of a chunk of an array."""
+        field, ends, digest = self.fields[name], self._ends[name], hashlib.sha256()
+        first, end = int(ends[chunk - 1]) if chunk else 0, int(ends[chunk])
+        if name in self._mapped:
+            return hashlib.sha256(self._mapped[name][first:end].tobytes()).hexdigest()
+        at, end = (field.start + row * field.row.itemsize for row in (first, end))
+        file = self._opened[name].fileno()
+        while at < end and (block := os.pread(file, min(end - at, 2**20), at)):
+            digest.update(block)
+            at += len(block)
+        return digest.hexdigest()
 
 
 def _check_header(found: bytes, field: Field, num_rows: int) -> None:
@@ -119,10 +151,6 @@ def _check_header(found: bytes, field: Field, num_rows: int) -> None:
         raise ValueError(f"it has {int(rows[1])} rows; expected {num_rows}")
 
 
-def _sha256(file: FileIO, size: int) -> str:
-    """Compute the checksum of the next `size` bytes of a file."""
-    digest = hashlib.sha256()
-    while size > 0 and (block := file.read(min(size, 2**20))):
-        digest.update(block)
-        size -= len(block)
-    return digest.hexdigest()
+def _shared_flags(count: int) -> NDArray[np.bool_]:
+    """Make flags, all False, in memory that a DataLoader's forked workers have in common."""
+    return np.frombuffer(mmap.mmap(-1, count), np.bool_)

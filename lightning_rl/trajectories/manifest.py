@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
@@ -18,11 +17,13 @@ from gymnasium import Space, spaces
 from lightning_rl.buffers.arrays import allocate, named_arrays
 from lightning_rl.checkpoints.spaces import checked_count, space_from_state, space_state
 from lightning_rl.errors import DatasetError, SpaceError
+from lightning_rl.regular_files import read_small
 
 FORMAT, VERSION = "lightning_rl trajectories", 1
 MANIFEST = "trajectories.json"
-MAX_MANIFEST_BYTES = 2**26  # spaces with bounds of their own for each pixel are long
+MAX_MANIFEST_BYTES = 2**24  # spaces with bounds of their own for each pixel are long
 MAX_ROWS = 2**48
+MAX_EPISODES = 2**24  # whose lengths are held in memory, 256 MiB
 LENGTH, BEGINS_WITH_RESET, TERMINATED, TRUNCATED = range(4)  # columns of the episodes' table
 
 
@@ -153,10 +154,7 @@ def read_manifest(directory: Path) -> Manifest:
             "that make_random_trajectory or make_trajectory was given."
         )
     try:
-        check_regular(file)
-        if file.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ValueError(f"it has {file.stat().st_size} bytes")
-        return _parse(json.loads(file.read_text("utf-8")))
+        return _parse(json.loads(read_small(file, MAX_MANIFEST_BYTES)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError,
             OverflowError, RecursionError) as error:  # fmt: skip
         raise damaged(directory, f"{MANIFEST} can't be read: {error}") from error
@@ -186,7 +184,8 @@ def _parse(content: Any) -> Manifest:
         checked_count(chunk.num_episodes, 1, chunk.num_steps)
         if set(chunk.sha256) != files or any(type(seed) is not int for seed in chunk.seeds):
             raise ValueError("a chunk has other files than the spaces ask for, or other seeds")
-    counts = checked_count(manifest.num_steps, 1, MAX_ROWS), manifest.num_episodes
+    steps, episodes = manifest.num_steps, manifest.num_episodes
+    counts = checked_count(steps, 1, MAX_ROWS), checked_count(episodes, 1, MAX_EPISODES)
     if (content["num_steps"], content["num_episodes"]) != counts:
         raise ValueError("its counts are not the sums of its chunks")
     return manifest
@@ -198,9 +197,3 @@ def damaged(directory: Path, reason: str) -> DatasetError:
         f"the trajectories in {str(directory)!r} are damaged: {reason}. Restore the directory from "
         "a copy, or collect them again into a new one."
     )
-
-
-def check_regular(file: Path) -> None:
-    """Check that a file is one: a link could lead anywhere, and a pipe never ends."""
-    if not stat.S_ISREG(file.lstat().st_mode):
-        raise ValueError(f"{file.name} is a link or no regular file")

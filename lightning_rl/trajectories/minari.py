@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,17 @@ def from_minari(source: Any, directory: str | Path) -> TrajectoryDataset:
     writer = TrajectoryWriter(
         directory, source.observation_space, source.action_space, None if spec is None else spec.id
     )
-    try:
-        for episode in source.iterate_episodes():
-            _add(writer, episode)
-    except OSError as error:  # of its storage
-        raise DatasetError(f"the Minari dataset {source.id!r} can't be read: {error}.") from error
-    if not writer.num_steps:
-        raise DatasetError(f"the Minari dataset {source.id!r} has no env steps. Give another one.")
-    writer.flush()
+    with contextlib.closing(writer):
+        try:
+            for episode in source.iterate_episodes():
+                _add(writer, episode)
+        except OSError as error:  # of its storage
+            message = f"the Minari dataset {source.id!r} can't be read: {error}."
+            raise DatasetError(message) from error
+        if not writer.num_steps:
+            message = f"the Minari dataset {source.id!r} has no env steps. Give another one."
+            raise DatasetError(message)
+        writer.flush()
     return TrajectoryDataset(directory)
 
 

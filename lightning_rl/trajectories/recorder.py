@@ -137,12 +137,13 @@ def open_recorder(
     with separate_env(env, min(num_envs, num_steps)) as vector_env:
         spaces = vector_env.single_observation_space, vector_env.single_action_space
         writer = TrajectoryWriter(directory, *spaces, _env_id(vector_env), append)
-        recorder = Recorder(vector_env, writer, seed + writer.num_steps)
-        try:
-            yield recorder
-        finally:
-            recorder.cut()
-            writer.flush()
+        with contextlib.closing(writer):
+            recorder = Recorder(vector_env, writer, seed + writer.num_steps)
+            try:
+                yield recorder
+            finally:
+                recorder.cut()
+                writer.flush()
 
 
 def _env_id(env: VectorEnv) -> str | None:

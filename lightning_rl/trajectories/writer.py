@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import time
 from dataclasses import replace
@@ -11,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from gymnasium import Space
 from numpy.typing import NDArray
 
 from lightning_rl.buffers.arrays import named_arrays
 from lightning_rl.errors import ConfigError, DatasetError, ShapeError
+from lightning_rl.locks import LOCK, lock_folder
+from lightning_rl.regular_files import open_regular, replace_file
 from lightning_rl.trajectories.files import TrajectoryFiles
 from lightning_rl.trajectories.manifest import (
     MANIFEST,
+    MAX_EPISODES,
+    MAX_MANIFEST_BYTES,
     Chunk,
     Field,
     Manifest,
@@ -35,7 +41,8 @@ class TrajectoryWriter:
 
     A chunk is written behind the rows that the manifest counts, and counted only once it is on the
     disk, by a manifest that replaces the old one in one step. So a full disk or a killed process
-    costs the episodes since the last chunk, and nothing older.
+    costs the episodes since the last chunk, and nothing older. One writer at a time may have a
+    directory, until it is closed, collected as garbage, or its process has ended.
 
     Its arguments and errors are those of `make_random_trajectory`; the spaces are of one
     environment.
@@ -52,14 +59,42 @@ class TrajectoryWriter:
         self.directory = Path(directory).absolute()
         self.manifest = Manifest(observation_space, action_space, env_id)
         self.fields = self.manifest.fields  # raises before the first env step, not after the last
+        self.seeds: list[int] = []
+        self._lock = self._take_lock()
+        try:
+            self._begin(append)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> FileLock:
+        self._is_new = not self.directory.exists()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            return lock_folder(self.directory, "append to these trajectories")
+        except OSError as error:
+            raise DatasetError(
+                f"{str(self.directory)!r} could not be written: {error}. Give another directory."
+            ) from error
+
+    def close(self) -> None:
+        """Let others append. What was not flushed is lost; an empty new directory is removed."""
+        if self._is_new and not self.manifest.chunks:
+            with contextlib.suppress(OSError):  # it holds something of somebody else's
+                (self.directory / LOCK).unlink(missing_ok=True)
+                self.directory.rmdir()
+        self._lock.release()
+
+    def _begin(self, append: bool) -> None:
+        """Check what is in the directory, and go on behind it."""
         if os.path.lexists(self.directory / MANIFEST):
             if not append:
                 raise ConfigError(
                     f"{str(self.directory)!r} holds trajectories already. Give another directory, "
                     "or append=True to add to them."
                 )
-            self.manifest = TrajectoryFiles(self.directory).manifest
-            self.manifest.check_spaces(observation_space, action_space)
+            own, self.manifest = self.manifest, TrajectoryFiles(self.directory).manifest
+            self.manifest.check_spaces(own.observation_space, own.action_space)
             self.fields = self.manifest.fields  # a Dict that is equal may have another order
         elif any(os.path.lexists(self.directory / field.file) for field in self.fields.values()):
             raise ConfigError(
@@ -67,7 +102,6 @@ class TrajectoryWriter:
                 f"{MANIFEST}: they are something else, or their collection was killed before its "
                 "first chunk. Give another directory, or delete them."
             )
-        self.seeds: list[int] = []
         self._start_chunk()
 
     def _start_chunk(self) -> None:
@@ -138,9 +172,8 @@ class TrajectoryWriter:
                 f"{self._num_steps} env steps were not. Let one at a time append."
             )
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             self._write_chunk()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of what is no regular file
             self._forget_unfinished()
             raise DatasetError(
                 f"{self._num_steps} env steps could not be written to {str(self.directory)!r}: "
@@ -151,14 +184,15 @@ class TrajectoryWriter:
 
     def _write_chunk(self) -> None:
         num_episodes = len(self._waiting["episodes"])
+        if self.manifest.num_episodes + num_episodes > MAX_EPISODES:
+            raise ValueError(f"a directory holds at most {MAX_EPISODES} episodes")
         sums = {field.file: self._append(name, field) for name, field in self.fields.items()}
         chunk = Chunk(self._num_steps, num_episodes, list(self.seeds), sums)
         manifest = replace(self.manifest, chunks=(*self.manifest.chunks, chunk))
-        new = self.directory / f"{MANIFEST}.new"
-        new.unlink(missing_ok=True)  # of a process that was killed
-        with new.open("xb") as file:
-            _write(file, manifest.to_json().encode())
-        new.replace(self.directory / MANIFEST)
+        text = manifest.to_json().encode()
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"{MANIFEST} would have {len(text)} bytes, too many to be read")
+        replace_file(self.directory / MANIFEST, text)
         self.manifest = manifest
 
     def _append(self, name: str, field: Field) -> str:
@@ -166,7 +200,8 @@ class TrajectoryWriter:
         rows = np.concatenate(self._waiting[name])
         content, total = rows.tobytes(), self.manifest.num_rows(name) + len(rows)
         path = self.directory / field.file
-        with path.open("r+b" if os.path.lexists(path) else "xb") as file:
+        exists = os.path.lexists(path)
+        with io.BufferedRandom(open_regular(path, True)) if exists else path.open("xb") as file:
             file.seek(self.manifest.num_bytes(name))
             file.truncate()  # what an append that failed has left
             _write(file, content)

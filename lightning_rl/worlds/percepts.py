@@ -6,6 +6,7 @@ the last action do they tell how fast they are.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -168,20 +169,26 @@ def perceive(dataset: TrajectoryDataset, eye: Eye, directory: str | Path) -> Tra
         DatasetError: if they can't be written.
     """
     eye.build(dataset.observation_space)  # which only checks
-    network, action_space = eye.network, dataset.action_space
-    space = percept_space(network, action_space)
+    action_space = dataset.action_space
+    space = percept_space(eye.network, action_space)
     writer = TrajectoryWriter(directory, space, action_space, dataset.env_id)
     writer.seeds = list(dataset.seeds)
-    for number in range(dataset.num_episodes):
-        episode = dataset.episode(number)
-        pictures = torch.cat([episode["observations"], episode["next_observations"][-1:]])
-        codes = np.concatenate([look(network, part) for part in torch.split(pictures, ROWS)])
-        actions = episode["actions"].numpy()
-        done = action_numbers(np.concatenate([actions[:1], actions]), action_space)
-        before = np.concatenate([codes[:1], codes[:-1]])
-        began = np.arange(len(codes)) == 0
-        ends = bool(episode["terminated"][-1]), bool(episode["truncated"][-1])
-        percepts = join_percepts(codes, before, done, began, float(network.change_std))
-        writer.add(percepts, actions, episode["rewards"].numpy(), *ends)
-    writer.flush()
+    with closing(writer):
+        for number in range(dataset.num_episodes):
+            _add_percepts(writer, dataset.episode(number), eye.network, action_space)
+        writer.flush()
     return TrajectoryDataset(directory)
+
+
+def _add_percepts(
+    writer: TrajectoryWriter, episode: dict[str, Any], network: EyeNetwork, action_space: Space
+) -> None:
+    pictures = torch.cat([episode["observations"], episode["next_observations"][-1:]])
+    codes = np.concatenate([look(network, part) for part in torch.split(pictures, ROWS)])
+    actions = episode["actions"].numpy()
+    done = action_numbers(np.concatenate([actions[:1], actions]), action_space)
+    before = np.concatenate([codes[:1], codes[:-1]])
+    began = np.arange(len(codes)) == 0
+    ends = bool(episode["terminated"][-1]), bool(episode["truncated"][-1])
+    percepts = join_percepts(codes, before, done, began, float(network.change_std))
+    writer.add(percepts, actions, episode["rewards"].numpy(), *ends)

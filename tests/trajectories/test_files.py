@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
 from gymnasium import spaces
-from stored import ARRAYS, POINT, fill, read_all
+from stored import ARRAYS, POINT, fill, read_all, sign
+from torch.utils.data import DataLoader
 
 from lightning_rl.errors import DatasetError
+from lightning_rl.locks import LOCK
 from lightning_rl.trajectories import files as files_module
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.files import TrajectoryFiles
@@ -23,7 +27,7 @@ from lightning_rl.trajectories.writer import TrajectoryWriter
 
 
 def test_the_files_are_plain_npy_arrays_and_json(directory: Path) -> None:
-    assert sorted(file.name for file in directory.iterdir()) == sorted([*ARRAYS, MANIFEST])
+    assert sorted(file.name for file in directory.iterdir()) == sorted([*ARRAYS, MANIFEST, LOCK])
     arrays = {name: np.load(directory / name, allow_pickle=False) for name in ARRAYS}
     assert arrays["observations.npy"].shape == (210 + 20, 2)
     assert len(arrays["actions.npy"]) == len(arrays["rewards.npy"]) == 210
@@ -35,19 +39,67 @@ def test_the_files_are_plain_npy_arrays_and_json(directory: Path) -> None:
 # ---- damage --------------------------------------------------------------------------------------
 
 
-def test_every_flipped_bit_is_found(directory: Path) -> None:
+@pytest.mark.parametrize("mapped_bytes", [0, 2**27])
+def test_every_flipped_bit_is_found_on_reading(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, mapped_bytes: int
+) -> None:
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", mapped_bytes)
     rng, good = np.random.default_rng(0), read_all(directory)
     for name in [*ARRAYS, MANIFEST]:
         intact = (directory / name).read_bytes()
-        for _ in range(100):
+        for _ in range(50):
             damaged = bytearray(intact)
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
             (directory / name).write_bytes(damaged)
             with pytest.raises(DatasetError, match=r"damaged|newer|Update"):
-                TrajectoryDataset(directory).verify()
+                read_all(directory)
         (directory / name).write_bytes(intact)
     TrajectoryDataset(directory).verify()
     assert read_all(directory) == good
+
+
+@pytest.mark.parametrize("mapped_bytes", [0, 2**27])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards"])
+def test_what_is_read_was_compared_with_its_checksum(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, mapped_bytes: int
+) -> None:
+    """Chunk by chunk, whatever it is read by; the chunks before are of use still."""
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", mapped_bytes)
+    fill(directory, 3, append=True)
+    with (directory / f"{name}.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    dataset = TrajectoryDataset(directory)
+    assert len(dataset[range(210)]["rewards"]) == 210
+    assert len(dataset.episode(19)["rewards"]) == 20
+    reads: list[Callable[[], Any]] = [
+        lambda: dataset[210],
+        lambda: dataset[[0, -1]],
+        lambda: dataset.episode(22),
+        lambda: dataset.with_window(2)[[-1]],
+        lambda: dataset.split(0.5)[0].copy_to(directory / "copy"),
+        lambda: list(DataLoader(dataset, batch_size=7)),
+        dataset.verify,
+    ]
+    for read in reads:
+        with pytest.raises(DatasetError, match=rf"{name}\.npy was altered"):
+            read()
+    assert not (directory / "copy").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
+def test_a_chunk_is_compared_once_for_all_workers(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "MAPPED_BYTES", 0)
+    dataset, other = TrajectoryDataset(directory), TrajectoryDataset(directory)
+    list(DataLoader(dataset, batch_size=50, num_workers=2, multiprocessing_context="fork"))
+    with (directory / "rewards.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    assert torch.isfinite(dataset[range(209)]["rewards"]).all()  # it isn't compared again
+    with pytest.raises(DatasetError, match="altered"):
+        other[0]
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, MANIFEST])
@@ -115,6 +167,9 @@ def test_marks_that_can_not_be_are_found_on_opening(directory: Path) -> None:
         marks = intact.copy()
         marks[row, column] = value
         np.save(directory / "episodes.npy", marks)
+        with pytest.raises(DatasetError, match=r"episodes\.npy was altered"):
+            TrajectoryDataset(directory)
+        sign(directory)
         with pytest.raises(DatasetError, match="impossible"):
             TrajectoryDataset(directory)
 
@@ -162,7 +217,10 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_typed_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files_module, "MAPPED_BYTES", 0)
-    dataset = TrajectoryDataset(directory)
+    dataset, other = TrajectoryDataset(directory), TrajectoryDataset(directory)
+    dataset[range(len(dataset))]
     os.truncate(directory / "rewards.npy", 200)
     with pytest.raises(DatasetError, match="shorter"):
         dataset[range(len(dataset))]
+    with pytest.raises(DatasetError, match="altered"):
+        other[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +10,13 @@ from typing import Any
 import psutil
 import pytest
 from gymnasium import spaces
-from stored import POINT
+from stored import POINT, rewrite
 
 from lightning_rl.errors import DatasetError, SpaceError
 from lightning_rl.testing.probe_envs import IdentityEnv
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.manifest import MANIFEST
-
-
-def rewrite(directory: Path, change: Callable[[dict[str, Any]], Any], sign: bool = True) -> None:
-    """Change the manifest as an attacker would, with a checksum that fits."""
-    content = json.loads((directory / MANIFEST).read_text())
-    content.pop("sha256")
-    change(content)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    (directory / MANIFEST).write_text(json.dumps({**content, "sha256": digest if sign else "0"}))
-
 
 # ---- the format ----------------------------------------------------------------------------------
 
@@ -76,6 +64,23 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a space of records": lambda c: c["observation_space"].update(dtype="f4,f4"),
     "an immense space": lambda c: c["observation_space"].update(shape=[2**31, 2**31]),
     "a larger space": lambda c: c["observation_space"].update(shape=[2**20]),
+    "a Dict of large boxes": lambda c: c.update(
+        observation_space={"type": "Dict", "spaces": {
+            f"{i}": c["observation_space"] | {"shape": [2**24]} for i in range(8)
+        }}
+    ),
+    "a Dict of many parts": lambda c: c.update(
+        observation_space={"type": "Dict", "spaces": {
+            f"{i}": c["action_space"] for i in range(5000)
+        }}
+    ),
+    "a MultiBinary of immense size": lambda c: c.update(
+        action_space={"type": "MultiBinary", "dtype": "int8", "n": 2**40}
+    ),
+    "more episodes than fit into memory": lambda c: (
+        c.update(num_steps=2**27, num_episodes=2**27),
+        chunk(c).update(num_steps=2**27, num_episodes=2**27),
+    ),
     "a negative shape": lambda c: c["observation_space"].update(shape=[-2]),
     "a shape of fractions": lambda c: c["observation_space"].update(shape=[2.0]),
     "bounds of NaN": lambda c: c["observation_space"].update(low="nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -16,7 +17,15 @@ import torch
 from gymnasium import spaces
 from stored import ARRAYS, POINT, fill, read_all
 
-from lightning_rl.errors import ConfigError, DatasetError, LightningRLError, ShapeError, SpaceError
+from lightning_rl.errors import (
+    ConfigError,
+    DatasetError,
+    LightningRLError,
+    LockedError,
+    ShapeError,
+    SpaceError,
+)
+from lightning_rl.locks import LOCK
 from lightning_rl.trajectories import writer as writer_module
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
@@ -74,7 +83,7 @@ def test_a_write_that_fails_loses_only_its_own_chunk(
         with pytest.raises(DatasetError, match=r"55 env steps could not .* 210 env steps"):
             fill(directory, 10, append=True)
     assert read_all(directory) == before
-    assert sorted(file.name for file in directory.iterdir()) == sorted([*ARRAYS, MANIFEST])
+    assert sorted(file.name for file in directory.iterdir()) == sorted([*ARRAYS, MANIFEST, LOCK])
     TrajectoryDataset(directory).verify()
     fill(directory, 10, append=True)  # there is room again
     again = TrajectoryDataset(directory)
@@ -92,7 +101,7 @@ def test_a_first_write_that_fails_leaves_nothing(
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DatasetError, match="No space left"):
         fill(tmp_path / "new")
-    assert not list((tmp_path / "new").iterdir())
+    assert [file.name for file in (tmp_path / "new").iterdir()] == [LOCK]
 
 
 @pytest.mark.parametrize("interrupted", range(9))
@@ -187,9 +196,59 @@ def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
     assert np.load(tmp_path / "rewards.npy").tolist() == [1, 1, 1]
 
 
-def test_two_writers_do_not_mix(directory: Path) -> None:
+def test_a_second_writer_is_refused_with_the_name_of_the_first(directory: Path) -> None:
+    first = TrajectoryWriter(directory, POINT, spaces.Discrete(2), append=True)
+    with pytest.raises(LockedError, match=rf"process {os.getpid()} .* append to these"):
+        fill(directory, 3, append=True)
+    with pytest.raises(LockedError, match="in use by"):
+        make_random_trajectory("CartPole-v1", directory, 10, append=True, progress=False)
+    assert len(TrajectoryDataset(directory)) == 210  # reading goes on
+    first.close()
+    fill(directory, 3, append=True)
+    assert len(TrajectoryDataset(directory)) == 216
+
+
+def test_a_refused_writer_holds_nothing(directory: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fill(directory)
+    fill(directory, 3, append=True)
+    assert caught
+
+
+def append_often(directory: Path, number: int, times: int) -> None:
+    """Append episodes of `number`, each as soon as nobody else does."""
+    while times:
+        try:
+            writer = TrajectoryWriter(directory, POINT, spaces.Discrete(2), append=True)
+        except LockedError:
+            time.sleep(0.001)
+            continue
+        values = np.full((number + 2, 2), number)
+        writer.add(values, np.zeros(number + 1), values[1:, 0], terminated=True, truncated=False)
+        writer.flush()
+        writer.close()
+        times -= 1
+
+
+def test_processes_that_append_to_one_directory_mix_nothing(directory: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    args = [(directory, number, 8) for number in range(3)]
+    processes = [context.Process(target=append_often, args=these) for these in args]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    dataset = TrajectoryDataset(directory)
+    dataset.verify()
+    added = [dataset.episode(number)["rewards"].tolist() for number in range(20, 44)]
+    assert sorted(added) == sorted([[number] * (number + 1) for number in range(3)] * 8)
+
+
+def test_without_its_lock_a_writer_still_notices_another(directory: Path) -> None:
     late = TrajectoryWriter(directory, POINT, spaces.Discrete(2), append=True)
     late.add(np.zeros((2, 2)), np.zeros(1), np.zeros(1), terminated=True, truncated=False)
+    (directory / LOCK).unlink()
     fill(directory, 3, append=True)
     with pytest.raises(DatasetError, match="one at a time"):
         late.flush()
