@@ -28,6 +28,7 @@ from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
 from lightning_rl.stats.normalization import ObservationNormalizer
 from lightning_rl.updates import (
+    check_gradients,
     check_loss,
     check_parameters,
     clip_norm,
@@ -228,11 +229,12 @@ class LightningAgentModule(PolicyModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient's norm as the trainer says, or else to `max_grad_norm`."""
+        """Check the gradients; clip their norm as the trainer says, or else to `max_grad_norm`."""
         own = gradient_clip_val is None
-        if own and self.max_grad_norm is not None and "mixed" not in str(self.trainer.precision):
+        if own and "mixed" not in str(self.trainer.precision):
             clip_norm(self, optimizer, self.max_grad_norm)  # takes half the time
         else:
+            check_gradients(self, optimizer)
             clip_value = self.max_grad_norm if own else gradient_clip_val
             self.clip_gradients(optimizer, clip_value, gradient_clip_algorithm)
 
@@ -354,7 +356,8 @@ class LightningAgentModule(PolicyModule):
         return state | {"runner": None, "_minibatches": iter(())}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a resumed run needs, as tensors and plain Python."""
+        """Add what a resumed run needs, as tensors and plain Python; refuse NaN parameters."""
+        check_parameters(self, "It is not saved: go on from the last checkpoint.")
         checkpoint[STATE_KEY] = agent_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

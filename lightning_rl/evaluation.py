@@ -27,9 +27,11 @@ from lightning_rl.envs.workers import WAIT_SECONDS
 from lightning_rl.errors import EnvError, NonFiniteError, SpaceError, StateError
 from lightning_rl.settings import count, given_count, seed_number
 from lightning_rl.threads import check_idle, torch_threads
+from lightning_rl.updates import check_parameters
 
 MAX_EPISODE_STEPS = 100_000  # an episode of an evaluation that is longer has no end
 PATIENCE_SECONDS = 2.0  # without a word, if no episode ends
+NOT_PLAYED = "Such an agent is not played: load an earlier checkpoint."
 BAR_SECONDS = 10.0  # without a bar: most evaluations are over by then
 
 
@@ -231,8 +233,10 @@ def evaluation_mode(agent: LightningAgentModule, seed: int) -> Iterator[None]:
 
     Raises:
         StateError: if the agent is trained in another thread.
+        NonFiniteError: if one of its parameters is NaN or infinite.
     """
     check_idle(agent)
+    check_parameters(agent, NOT_PLAYED)
     modes = [(module, module.training) for module in agent.modules()]
     random_state = agent.generator.get_state()
     agent.stop_asked = False
@@ -269,6 +273,7 @@ def play_episodes(
     """
     episodes = count("episodes", episodes)
     agent.check_bound()
+    check_parameters(agent, NOT_PLAYED)
     agent.bind_spaces(env.single_observation_space, env.single_action_space)
     with closing(EpisodeCounter(env.num_envs, episodes, max_episode_steps, progress)) as counter:
         runner = EnvRunner(env, counter.add, env_timeout)

@@ -24,7 +24,7 @@ from lightning_rl.networks.action_values import mlp
 from lightning_rl.networks.encoders import is_image
 from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.updates import annealed_adam, check_loss
+from lightning_rl.updates import annealed_adam, check_gradients, check_loss, check_parameters
 from lightning_rl.worlds.world_model import find_spaces
 
 STATE_KEY = "eye"  # of its own entry in a checkpoint
@@ -320,12 +320,17 @@ class Eye(LightningModule):
         """Refuse a loss that would destroy the weights, as `check_loss` does."""
         check_loss(loss)
 
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Refuse gradients that would destroy the weights, as `check_gradients` does."""
+        check_gradients(self, optimizer)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keep the scalars for the epoch's mean."""
         self.metrics.add_outputs(outputs)
 
     def on_train_epoch_end(self) -> None:
         """Log `train_loss`, `train_error` and `train_kl`; measure the epoch's codes."""
+        check_parameters(self)
         self.built().measure(torch.cat(self._codes), torch.cat(self._changes))
         self._codes, self._changes = [], []
         for name, mean, _ in self.metrics.pop_means():

@@ -25,7 +25,7 @@ from lightning_rl.networks.action_values import mlp
 from lightning_rl.networks.encoders import is_image
 from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.updates import annealed_adam, check_loss
+from lightning_rl.updates import annealed_adam, check_gradients, check_loss, check_parameters
 from lightning_rl.worlds.world_model import find_spaces
 
 STATE_KEY = "recurrent_model"  # of its own entry in a checkpoint
@@ -306,7 +306,8 @@ class RecurrentWorldModel(LightningModule):
         check_loss(loss)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Clip the gradients: a recurrent network's can be large."""
+        """Check and clip the gradients: a recurrent network's can be large."""
+        check_gradients(self, optimizer)
         nn.utils.clip_grad_norm_(self.parameters(), self.config.max_grad_norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -315,6 +316,7 @@ class RecurrentWorldModel(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log `train_loss`, `train_error`, `train_kl` and the others."""
+        check_parameters(self)
         for name, mean, _ in self.metrics.pop_means():
             self.log(f"train_{name}", mean, batch_size=1, sync_dist=True)
 

@@ -23,7 +23,7 @@ from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import Settings
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.updates import annealed_adam, check_loss, check_parameters
+from lightning_rl.updates import annealed_adam, check_gradients, check_loss, check_parameters
 from lightning_rl.worlds.dynamics import EnsembleNetwork
 
 STATE_KEY = "world_model"  # of its own entry in a checkpoint
@@ -211,6 +211,10 @@ class WorldModel(CheckpointedModule):
     def on_before_backward(self, loss: Tensor) -> None:
         """Refuse a loss that would destroy the weights, as `check_loss` does."""
         check_loss(loss)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Refuse gradients that would destroy the weights, as `check_gradients` does."""
+        check_gradients(self, optimizer)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keep the scalars for the epoch's mean; logging each would cost as much as training."""
