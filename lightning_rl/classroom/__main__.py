@@ -9,6 +9,7 @@ from jsonargparse import auto_cli
 
 from lightning_rl.classroom.checking import check_notebook
 from lightning_rl.classroom.course import make_course, read_course
+from lightning_rl.classroom.gradescope import write_autograder
 from lightning_rl.classroom.grading import grade_folder
 from lightning_rl.classroom.leaderboard import leaderboard as ranked
 from lightning_rl.classroom.leaderboard import markdown, pseudonym, read_ids
@@ -117,8 +118,28 @@ def leaderboard(
         print(f"  {student:24} {pseudonym(read, student)}")
 
 
+def gradescope(
+    source: str,
+    course: str = "course.json",
+    output: str = "autograder.zip",
+    identity: str = "email",
+    isolation: str = "auto",
+) -> None:
+    """Make the autograder that Gradescope takes.
+
+    Args:
+        source: the teacher's notebook.
+        course: the file with the secret, which will be in the zip.
+        output: the zip.
+        identity: what students put as their id: "email", "name" or "id", as Gradescope has it.
+        isolation: as in `grade`.
+    """
+    path = write_autograder(source, read_course(course), output, identity, isolation)
+    print(f"{path}: upload it to a programming assignment. It holds the secret.")
+
+
 COMMANDS: dict[str, Any] = {
-    one.__name__: one for one in (course, release, check, grade, report, leaderboard)
+    one.__name__: one for one in (course, release, check, grade, report, leaderboard, gradescope)
 }
 
 

@@ -147,6 +147,11 @@ def _result(
     }
 
 
+def ungraded(student: str, source: Source, error: str) -> Result:
+    """Give the result of what can't be graded: no points, and why."""
+    return _result(student, source, questions_of(source), 0.0, error)
+
+
 def grade_file(
     source: Source, file: Path, student: str, course: Course, limits: Limits, isolation: str
 ) -> Result:
@@ -155,7 +160,7 @@ def grade_file(
     try:
         submission = read_submission(file, source)
     except SubmissionError as error:
-        return _result(student, source, questions_of(source), 0.0, str(error))
+        return ungraded(student, source, str(error))
     return grade_submission(source, submission, student, course, limits, isolation)
 
 
@@ -195,4 +200,4 @@ def grade_folder(
             if student in graded:
                 yield graded[student].result()
             else:
-                yield _result(student, read, questions_of(read), 0.0, problems[student])
+                yield ungraded(student, read, problems[student])

@@ -17,9 +17,12 @@ from lightning_rl.errors import AssignmentError
 
 PACKAGE = Path(__file__).parents[1]
 KINDS = ("bubblewrap", "user", "limits")  # the strongest first
-DISK = 256 * 2**20  # bytes of the temporary disk within bubblewrap
+DISK = 128 * 2**20  # bytes of each temporary disk within bubblewrap
 FIRST_USER = 60_500  # ids of no one, for answers graded by root
 PLACES = ("/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
+WRITABLE = ("/tmp", "/dev/shm")  # noqa: S108 - within the walls, in memory
+ROOTS_WALLS = [f"--unshare-{what}" for what in ("ipc", "pid", "net", "uts", "cgroup-try")]
+ROOTS_WALLS += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 HELP = "Install bubblewrap (`apt install bubblewrap`), or grade in a container as root"
 
 
@@ -74,14 +77,23 @@ def command(kind: str, arguments: Sequence[str]) -> list[str]:
     python = [sys.executable, "-P", *arguments]
     if kind != "bubblewrap":
         return python
-    wrap = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc"]
-    wrap += ["--dev", "/dev", "--size", str(DISK), "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr"]  # noqa: S108
-    for place in PLACES:
+    wrap = ["bwrap", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
+    for place in WRITABLE:
+        wrap += ["--perms", "1777", "--size", str(DISK), "--tmpfs", place]
+    for place in ("/usr", *PLACES):
         wrap += ["--ro-bind-try", place, place]
-    for place in sorted({sys.prefix, sys.base_prefix} - {"/usr"}):
-        wrap += ["--ro-bind", place, place]
-    wrap += ["--ro-bind", str(PACKAGE), "/package/lightning_rl", "--chdir", "/tmp"]  # noqa: S108
-    return [*wrap, "--", *python]
+    binds = {place: place for place in sorted({sys.prefix, sys.base_prefix} - {"/usr"})}
+    binds["/package/lightning_rl"] = str(PACKAGE)
+    for inside, outside in binds.items():
+        for parent in reversed(Path(inside).parents):  # bwrap's own would be root's alone
+            wrap += ["--dir", str(parent)]
+        wrap += ["--ro-bind", outside, inside]
+    wrap += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WRITABLE[0]]
+    if os.getuid() != 0:
+        return [*wrap, "--unshare-all", "--", *python]
+    own = str(own_user())  # no limit of processes holds for root: be someone else inside
+    become = ["setpriv", "--reuid", own, "--regid", own, "--clear-groups", "--inh-caps=-all"]
+    return [*wrap, *ROOTS_WALLS, "--", *become, *python]
 
 
 def options(kind: str, folder: str) -> dict[str, Any]:
@@ -92,7 +104,7 @@ def options(kind: str, folder: str) -> dict[str, Any]:
         folder: the process's own, for its files.
     """
     wrapped = kind == "bubblewrap"
-    home = "/tmp" if wrapped else folder  # noqa: S108 - within the walls
+    home = WRITABLE[0] if wrapped else folder
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": home,

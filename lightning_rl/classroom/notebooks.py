@@ -189,13 +189,18 @@ def find_submissions(folder: str | Path) -> tuple[dict[str, Path], dict[str, str
     files, problems = {}, {}
     for student, found in places.items():
         try:
-            files[student] = _notebook_of(student, found)
+            files[student] = notebook_of(student, found)
         except SubmissionError as error:
             problems[student] = str(error)
     return files, problems
 
 
-def _notebook_of(student: str, places: list[Path]) -> Path:
+def notebook_of(student: str, places: list[Path]) -> Path:
+    """Find the one notebook of a student, in files and folders.
+
+    Raises:
+        SubmissionError: if there is none or more than one, a link, or no proper id.
+    """
     if not STUDENT.fullmatch(student):
         raise SubmissionError(
             f"{places[0].parent}: {student!r} is no id; expected letters, digits and . _ @ + -, "
