@@ -4,6 +4,7 @@ import csv
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count as numbers_from
 from pathlib import Path
@@ -23,9 +24,12 @@ from lightning_rl import (
     SACConfig,
 )
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.evaluation import evaluate
+from lightning_rl.evaluation import EvaluationResult, evaluate
+from lightning_rl.experiments.media import log_media
+from lightning_rl.experiments.phases import Kind, PhaseLog
 from lightning_rl.experiments.seeds import SeedRuns, fit_seeds
 from lightning_rl.notebook.curves import plot_returns
+from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 from lightning_rl.settings import count
 from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trajectories.collect import make_random_trajectory
@@ -126,6 +130,8 @@ def dream(
     seed: int = 0,
     episodes: int = 100,
     output_dir: str = "runs/dream",
+    log: Kind | None = None,
+    split: bool = False,
     settings: DreamConfig = DreamConfig(),
     agent: PPOConfig = PPOConfig(),
 ) -> None:
@@ -139,19 +145,54 @@ def dream(
         seed: of everything.
         episodes: greedy episodes of the evaluation in the real environment.
         output_dir: folder for the trajectories, the pictures and the checkpoints.
+        log: where the phases are logged, in the folder `logs`: csv, tensorboard or wandb, which is
+            offline unless WANDB_MODE=online. By default nothing is logged.
+        split: log each phase as a run of its own, instead of all in one run.
         settings: of collecting, of the world model's training and of the dream.
         agent: PPO's settings.
     """
     folder = Path(output_dir)
     directory = new_folder(folder)
     options: dict[str, Any] = {"default_root_dir": folder}
-    result = learn_in_dream(env, directory, PPOAgent(config=agent), None, settings, seed, **options)
+    learner = PPOAgent(config=agent)
+    with phase_log(log, split, folder, env=env, seed=seed) as phases:
+        result = learn_in_dream(env, directory, learner, None, settings, seed, phases, **options)
+        score = evaluate(learner, env, episodes=episodes, seed=seed)
+        if phases is not None:
+            episode = record_episode(learner, env, seed)
+            log_results(phases, learner, score, result.real_steps, episode)
     print(f"\nPPOAgent in a dream of {env}, {result.real_steps} real env steps, seed {seed}")
-    print(f"greedy evaluation: {evaluate(result.agent, env, episodes=episodes, seed=seed)}")
+    print(f"greedy evaluation: {score}")
     trainer: Any = result.agent.trainer
     write_results(result.agent, trainer, folder)
     print(f"{'data':>10}: {directory.resolve()}")
     write_model(result.model, env, seed, folder)
+
+
+def phase_log(
+    kind: Kind | None, split: bool, folder: Path, **facts: Any
+) -> AbstractContextManager[PhaseLog | None]:
+    """Make the log of a dream's phases, if there shall be one."""
+    return (
+        nullcontext() if kind is None else PhaseLog(kind, folder / "logs", "dream", split, **facts)
+    )
+
+
+def log_results(
+    phases: PhaseLog,
+    agent: LightningAgentModule,
+    score: EvaluationResult,
+    real_steps: int,
+    episode: EpisodeRecord,
+) -> None:
+    """Log what was reached, by real env steps; the curve of the dreams; and an episode."""
+    logger = phases.phase("evaluation")
+    lengths = float(score.lengths.mean())
+    logger.log_metrics({"episode_return": score.mean, "episode_length": lengths}, real_steps)
+    if len(agent.episodes):
+        log_media(logger, "dreamed_returns", plot_returns(agent), real_steps)
+    log_media(logger, "episode", episode, real_steps)
+    print(f"{'logs':>10}: {phases.folder.resolve()}")
 
 
 def new_folder(folder: Path) -> Path:
@@ -166,6 +207,8 @@ def dream_in_pictures(
     episodes: int = 100,
     output_dir: str = "runs/dream_in_pictures",
     film: str = "film.gif",
+    log: Kind | None = None,
+    split: bool = False,
     settings: PictureDreamConfig = PictureDreamConfig(),
     agent: PPOConfig = PPOConfig(),
 ) -> None:
@@ -177,6 +220,9 @@ def dream_in_pictures(
         episodes: greedy episodes of the evaluation in the real environment.
         output_dir: folder for the trajectories, the film and the checkpoints.
         film: name of the film; its ending chooses the format (`.gif`, `.png`, `.mp4`).
+        log: where the phases are logged, in the folder `logs`: csv, tensorboard or wandb, which is
+            offline unless WANDB_MODE=online. By default nothing is logged.
+        split: log each phase as a run of its own, instead of all in one run.
         settings: of collecting, of the eye, of the world model's training and of the dream.
         agent: PPO's settings.
     """
@@ -184,13 +230,18 @@ def dream_in_pictures(
     directory = new_folder(folder)
     options: dict[str, Any] = {"default_root_dir": folder}
     learner = PPOAgent(config=agent)
-    result = learn_from_pictures(env, directory, learner, config=settings, seed=seed, **options)
+    with phase_log(log, split, folder, env=env, seed=seed) as phases:
+        options |= {"config": settings, "seed": seed, "log": phases}
+        result = learn_from_pictures(env, directory, learner, **options)
+        score = evaluate(learner, result.env(episodes), episodes=episodes, seed=seed)
+        seen = result.film(seed)
+        if phases is not None:
+            log_results(phases, learner, score, result.real_steps, seen)
     print(f"\nPPOAgent in a dream of {env} in pictures, {result.real_steps} real env steps")
-    score = evaluate(learner, result.env(episodes), episodes=episodes, seed=seed)
     print(f"greedy evaluation: {score}")
     trainer: Any = learner.trainer
     write_results(learner, trainer, folder)
-    result.film(seed).save(folder / film)
+    seen.save(folder / film)
     result.eye.trainer.save_checkpoint(folder / "eye.ckpt")
     result.model.trainer.save_checkpoint(folder / "world_model.ckpt")
     files = {"data": directory, "film": folder / film, "eye": folder / "eye.ckpt"}

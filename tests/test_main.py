@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
@@ -85,6 +86,23 @@ def test_dreaming_is_a_subcommand_that_can_be_repeated(
         assert str(tmp_path / name) in said
         assert (tmp_path / name).exists()
     assert WorldModel.load_from_checkpoint(tmp_path / "world_model.ckpt").network.is_measured
+
+
+def test_the_phases_of_a_dream_are_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"random_steps": 300, "model_epochs": 1, "dream_steps": 512, "rounds": 1}
+    options = [word for name, n in small.items() for word in (f"--settings.{name}", str(n))]
+    options += ["--log", "csv", "--split", "true", "--episodes", "2"]
+    main(["dream", *options, "--output_dir", str(tmp_path)])
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert str(folder) in capsys.readouterr().out
+    phases = ("collect_0", "world_model_0", "agent_0", "collect_1", "world_model_1", "agent_1")
+    assert {path.name for path in folder.iterdir()} == {*phases, "evaluation_0"}
+    made_of = yaml.safe_load((folder / "agent_0" / "hparams.yaml").read_text())
+    assert made_of["experiment"]["env"] == "CartPole-v1"
+    assert made_of["config"]["gamma"] == 0.98
+    assert list((folder / "evaluation_0" / "media").glob("episode_*.gif"))
 
 
 def test_dreaming_in_pixels_writes_a_film(

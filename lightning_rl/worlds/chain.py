@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.agents.ppo import PPOAgent
 from lightning_rl.envs.vectorize import EnvLike
+from lightning_rl.experiments.phases import PhaseLog, log_episodes
 from lightning_rl.settings import Settings, seed_number
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
@@ -77,6 +78,7 @@ class DreamResult(NamedTuple):
 
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+FEW_BATCHES = {"limit_val_batches": 0, "log_every_n_steps": 1}  # losses come once an epoch
 
 
 def train_world_model(
@@ -103,7 +105,7 @@ def train_world_model(
         torch.Size([1, 3, 4])
     """
     model = WorldModel() if model is None else model
-    options = {**QUIET, "limit_val_batches": 0, "max_epochs": config.model_epochs}
+    options = {**QUIET, **FEW_BATCHES, "max_epochs": config.model_epochs}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_number(seed))
         loader = DataLoader(dataset, config.batch_size, shuffle=True)
@@ -146,6 +148,7 @@ def learn_in_dream(
     model: WorldModel | None = None,
     config: DreamConfig = DreamConfig(),
     seed: int = 0,
+    log: PhaseLog | None = None,
     **trainer_options: Any,
 ) -> DreamResult:
     """Collect, learn the environment, learn to act in the dream; repeat with what the agent meets.
@@ -163,6 +166,7 @@ def learn_in_dream(
         model: default: `WorldModel()`.
         config: the settings.
         seed: of everything.
+        log: of the phases `collect`, `world_model` and `agent`. Default: nothing is logged.
         **trainer_options: of both trainers, such as `accelerator="cpu"`.
 
     Example:
@@ -179,9 +183,14 @@ def learn_in_dream(
     seed = seed_number(seed)
     progress = bool(trainer_options.get("enable_progress_bar", True))
     dataset = make_random_trajectory(env, directory, config.random_steps, seed, progress=progress)
+    before = 0
     for round_number in range(config.rounds + 1):
-        train_world_model(dataset, model, config, seed + round_number, **trainer_options)
-        train_in_dream(agent, model, dataset, config, seed + round_number, **trainer_options)
+        log_collected(log, round_number, dataset, before)
+        seeds = seed + round_number
+        options = trainer_options | logger_of(log, "world_model", round_number)
+        train_world_model(dataset, model, config, seeds, **options)
+        options = trainer_options | logger_of(log, "agent", round_number)
+        train_in_dream(agent, model, dataset, config, seeds, **options)
         if round_number == config.rounds:
             break
         before = dataset.num_episodes
@@ -193,6 +202,28 @@ def learn_in_dream(
         if target is not None and mean_return(dataset, before) >= target:
             break
     return DreamResult(agent, model, dataset, dataset.num_steps)
+
+
+def logger_of(log: PhaseLog | None, phase: str, round_number: int) -> dict[str, Any]:
+    """Give the trainer's option for a phase's logger; none if nothing is logged."""
+    return {} if log is None else {"logger": log.phase(phase, round_number)}
+
+
+def log_collected(
+    log: PhaseLog | None, round_number: int, dataset: TrajectoryDataset, first_episode: int
+) -> None:
+    """Log the episodes that were collected last, by the real env steps until their ends."""
+    if log is None:
+        return
+    episodes = [dataset.episode(i) for i in range(dataset.num_episodes)]
+    lengths = [len(episode["rewards"]) for episode in episodes]
+    ended = [bool(e["terminated"][-1] | e["truncated"][-1]) for e in episodes]
+    returns = [
+        float(episode["rewards"].sum()) if whole else math.nan
+        for episode, whole in zip(episodes, ended, strict=True)
+    ]
+    before, new = sum(lengths[:first_episode]), slice(first_episode, None)
+    log_episodes(log.phase("collect", round_number), returns[new], lengths[new], before)
 
 
 def mean_return(dataset: TrajectoryDataset, first_episode: int = 0) -> float:

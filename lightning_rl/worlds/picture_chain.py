@@ -32,13 +32,22 @@ from lightning_rl.envs.closing import close_made
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
+from lightning_rl.experiments.phases import PhaseLog
 from lightning_rl.notebook.recording import EpisodeRecord
 from lightning_rl.settings import seed_number
 from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.recorder import open_recorder
-from lightning_rl.worlds.chain import QUIET, DreamConfig, mean_return, train_world_model
+from lightning_rl.worlds.chain import (
+    FEW_BATCHES,
+    QUIET,
+    DreamConfig,
+    log_collected,
+    logger_of,
+    mean_return,
+    train_world_model,
+)
 from lightning_rl.worlds.dream_env import DreamEnv, visited_states
 from lightning_rl.worlds.eye import Eye
 from lightning_rl.worlds.film import DrawnDreamEnv, film_dream
@@ -161,7 +170,7 @@ def train_eye(
         torch.Size([4])
     """
     eye = Eye() if eye is None else eye
-    options = {**QUIET, "limit_val_batches": 0, "max_epochs": config.eye_epochs}
+    options = {**QUIET, **FEW_BATCHES, "max_epochs": config.eye_epochs}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_number(seed))
         loader = DataLoader(dataset, config.eye_batch_size, shuffle=True)
@@ -209,6 +218,7 @@ def learn_from_pictures(
     model: WorldModel | None = None,
     config: PictureDreamConfig = PictureDreamConfig(),
     seed: int = 0,
+    log: PhaseLog | None = None,
     **trainer_options: Any,
 ) -> PictureDreamResult:
     """Collect pictures, learn to see, learn the environment, learn to act in the dream.
@@ -224,6 +234,7 @@ def learn_from_pictures(
         model: default: `WorldModel()`.
         config: the settings.
         seed: of everything.
+        log: of the phases `collect`, `eye`, `world_model` and `agent`. Default: nothing is logged.
         **trainer_options: of all three trainers, such as `accelerator="cpu"`.
 
     Example:
@@ -242,13 +253,18 @@ def learn_from_pictures(
         pictures = make_random_trajectory(
             drawn, folder / "pictures", config.random_steps, seed, progress=progress
         )
+    before = 0
     for round_number in range(config.rounds + 1):
+        log_collected(log, round_number, pictures, before)
         seeds = seed + round_number
-        train_eye(pictures, eye, config, seeds, **trainer_options)
+        options = trainer_options | logger_of(log, "eye", round_number)
+        train_eye(pictures, eye, config, seeds, **options)
         percepts = perceive(pictures, eye, folder / f"percepts_{round_number}")
-        train_world_model(percepts, model, config, seeds, **trainer_options)
+        options = trainer_options | logger_of(log, "world_model", round_number)
+        train_world_model(percepts, model, config, seeds, **options)
         dream = make_picture_dream(model, percepts, eye, config)
         options = {**QUIET, "max_env_steps": config.dream_steps, **trainer_options}
+        options |= logger_of(log, "agent", round_number)
         AgentTrainer(seed=seeds, **options).fit(agent, dream)
         if round_number == config.rounds:
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 
 from lightning_rl import PPOAgent, PPOConfig, evaluate
 from lightning_rl.errors import ConfigError
+from lightning_rl.experiments.phases import PhaseLog
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.worlds.chain import (
@@ -46,10 +49,10 @@ TINY = DreamConfig(
 )  # fmt: skip
 
 
-def learn(folder: Path, config: DreamConfig = TINY, seed: int = 0) -> Any:
+def learn(folder: Path, config: DreamConfig = TINY, seed: int = 0, **logged: Any) -> Any:
     model = WorldModel(WorldModelConfig(num_members=2, hidden_sizes=(8,)))
     options: dict[str, Any] = {"agent": small_ppo(), "model": model, "config": config, "seed": seed}
-    return learn_in_dream("CartPole-v1", folder, **options, **QUIET)
+    return learn_in_dream("CartPole-v1", folder, **options, **QUIET, **logged)
 
 
 def test_every_real_env_step_is_counted_and_kept(tmp_path: Path) -> None:
@@ -58,6 +61,20 @@ def test_every_real_env_step_is_counted_and_kept(tmp_path: Path) -> None:
     assert len(TrajectoryDataset(tmp_path / "data")) == result.real_steps
     assert result.agent.env_steps >= 3 * 128  # dreamed
     assert evaluate(result.agent, "CartPole-v1", episodes=2).mean > 0
+
+
+def test_its_phases_are_logged_by_steps_of_their_own(tmp_path: Path) -> None:
+    with PhaseLog("csv", tmp_path / "logs", seed=0) as log:
+        result = learn(tmp_path / "data", log=log)
+    with (log.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ("collect/episode_return", "world_model/train_loss", "agent/loss")
+    steps = {name: [int(row["step"]) for row in rows if row[name]] for name in names}
+    assert all(numbers == sorted(numbers) for numbers in steps.values())
+    assert 300 < steps["collect/episode_return"][-1] <= result.real_steps
+    updates = [math.ceil(rows / 100) * 2 for rows in (300, 360, 420)]  # of the model, each round
+    assert steps["world_model/train_loss"][-1] == sum(n - 1 for n in updates)
+    assert steps["agent/loss"][-1] == result.agent.env_steps
 
 
 def test_the_chain_depends_on_its_seed_alone(tmp_path: Path) -> None:
