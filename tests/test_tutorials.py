@@ -186,11 +186,13 @@ def test_tidy_drops_widgets_and_versions_and_keeps_pictures_and_cell_ids():
     notebook.metadata.update(
         widgets={"state": {}}, language_info={"name": "python", "version": "3"}
     )
+    player = {"text/html": "<script></script>", "image/png": "aaaa"}
+    notebook.cells[0].outputs.append(new_output("display_data", data=player))
     cell_id = notebook.cells[0].id
     refresh.tidy(notebook)
     assert refresh.find_problems(notebook) == []
     assert notebook.metadata["language_info"] == {"name": "python"}
-    assert [list(output.data) for output in notebook.cells[0].outputs] == [["image/png"]]
+    assert [list(output.data) for output in notebook.cells[0].outputs] == [["image/png"]] * 2
     assert notebook.cells[0].id == cell_id
 
 

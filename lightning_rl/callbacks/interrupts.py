@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from lightning.pytorch import Callback, Trainer
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.notebook.kernel import in_notebook
+from lightning_rl.notebook.kernel import in_notebook, leaving
 
 LEAVE_SECONDS = 2.0  # a second interrupt within them leaves a loop over several trainings
 INTERRUPTED = "interrupted.ckpt"
@@ -155,7 +155,7 @@ def graceful_interrupt(trainer: Trainer, module: Any = None) -> Iterator[None]:
         if not isinstance(exit_.__context__, KeyboardInterrupt):
             raise
         if in_notebook():
-            raise KeyboardInterrupt from exit_
+            raise leaving() from exit_
         raise SystemExit(EXIT_CODES[signal.SIGINT]) from exit_
     finally:
         for by, handler in before.items():

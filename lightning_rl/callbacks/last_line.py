@@ -54,7 +54,9 @@ def ending(agent: LightningAgentModule, seconds: float, error: BaseException | N
         return f"{name}: ended by {type(error).__name__} at {agent.env_steps:,} env steps{mean}."
     is_whole = agent.progress >= 1.0 if agent.max_env_steps is not None else not agent.stop_asked
     if is_whole:
-        return f"{name}: {env_steps:,} env steps in {seconds:.1f} s{mean}."
+        before = agent.env_steps_at_fit_start
+        further = f" after the first {before:,}" if before else ""
+        return f"{name}: {env_steps:,} env steps{further} in {seconds:.1f} s{mean}."
     return f"{name}: stopped at {agent.env_steps:,} env steps{mean}; fit again goes on from there."
 
 

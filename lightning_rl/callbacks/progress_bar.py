@@ -48,7 +48,8 @@ class EnvStepProgressBar(TQDMProgressBar):
             bar.unit = " env steps"
             bar.reset(pl_module.max_env_steps)  # a notebook's bar takes its length only here
             bar.initial = bar.n = pl_module.env_steps - pl_module.env_steps_at_fit_start
-            bar.set_description("Training")
+            before = pl_module.env_steps_at_fit_start
+            bar.set_description(f"Training on from {before:,}" if before else "Training")
 
     def init_validation_tqdm(self) -> Any:
         """Make the bar of an evaluation; hidden within `fit`, where it would come and go.

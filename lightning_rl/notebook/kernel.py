@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any
 
+LEFT = "Interrupted: the cell was left, and the cells that were to follow were not run."
 _here = threading.local()  # a training in the background is beside the cells
 
 
@@ -38,3 +39,24 @@ def cell_memory() -> dict[str, Any]:
         _here.cell, _here.memory = cell, {}
     memory: dict[str, Any] = _here.memory
     return memory
+
+
+class CellLeft(KeyboardInterrupt):
+    """Ends a cell and those that were to follow it, as an interrupt does."""
+
+
+def leaving() -> KeyboardInterrupt:
+    """Give what to raise where the user wants to leave a cell: a line says so, not a traceback.
+
+    Where the user handles exceptions in a way of their own, it is shown in that way.
+    """
+    shell = kernel_shell()
+    if getattr(shell, "custom_exceptions", None) not in ((), (CellLeft,)):
+        return KeyboardInterrupt(LEFT)
+    shell.set_custom_exc((CellLeft,), _say_left)
+    return CellLeft(LEFT)
+
+
+def _say_left(shell: Any, kind: Any, error: Any, traceback: Any, tb_offset: Any = None) -> None:
+    shell.set_custom_exc((), None)
+    print(error)

@@ -15,6 +15,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from small_runs import SMALL, AtIteration, fit, make_trainer
 
 from lightning_rl import AgentTrainer, PPOAgent, evaluate
+from lightning_rl.callbacks import interrupts as interrupts_module
 from lightning_rl.callbacks.controls import Controls
 from lightning_rl.callbacks.interrupts import INTERRUPTED, Interrupts, graceful_interrupt
 
@@ -138,7 +139,10 @@ def test_an_interrupted_test_exits_and_leaves_the_agent_in_training_mode() -> No
 # ---- several trainings, and evaluations ------------------------------------------------------
 
 
-def test_a_second_interrupt_soon_after_leaves_a_loop_of_trainings(notebook: list[Any]) -> None:
+def test_a_second_interrupt_soon_after_leaves_a_loop_of_trainings(
+    notebook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts_module, "LEAVE_SECONDS", 600.0)  # a busy machine is slow
     interrupts = [AtIteration(2, lambda agent: signal.raise_signal(signal.SIGINT)) for _ in "ab"]
     fit(PPOAgent(config=SMALL), interrupts[0])
     with pytest.raises(KeyboardInterrupt):

@@ -31,6 +31,13 @@ def test_the_line_says_whether_a_training_was_stopped(agent: PPOAgent, line: str
     assert ending(agent, 1.5) == line
 
 
+def test_a_further_training_says_what_it_goes_on_from() -> None:
+    agent = trained(3500, 2000)
+    agent.env_steps_at_fit_start = 1500
+    line = ending(agent, 1.5)
+    assert line == "PPOAgent: 2,000 env steps after the first 1,500 in 1.5 s."
+
+
 def test_the_line_names_the_error_that_ended_a_training() -> None:
     line = ending(trained(1500, 2000), 1.5, ValueError("x"))
     assert line == "PPOAgent: ended by ValueError at 1,500 env steps."
