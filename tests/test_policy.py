@@ -27,10 +27,6 @@ from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.networks import QNetwork
 from tests.small_runs import SMALL
 
-QUIET: dict[str, Any] = {
-    "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-    "enable_model_summary": False,
-}  # fmt: skip
 # The first import of torch's compiler warns; which test is the first depends on the order.
 TORCHS_OWN_WARNING = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
 AGENTS: dict[str, tuple[Any, str]] = {
@@ -48,7 +44,7 @@ AGENTS: dict[str, tuple[Any, str]] = {
 
 
 def fit(agent: Any, env: str = "CartPole-v1", **options: Any) -> Any:
-    AgentTrainer(**{"max_env_steps": 512, "seed": 0, "num_envs": 2} | options, **QUIET).fit(
+    AgentTrainer(**{"max_env_steps": 512, "seed": 0, "num_envs": 2} | options, quiet=True).fit(
         agent, env
     )
     return agent
@@ -180,7 +176,7 @@ def test_a_network_compiled_in_place_trains_and_its_checkpoint_needs_no_compilin
 ) -> None:
     agent = PPOAgent(config=SMALL)
     agent.network.compile()
-    trainer = AgentTrainer(max_env_steps=256, seed=0, num_envs=2, **QUIET)
+    trainer = AgentTrainer(max_env_steps=256, seed=0, num_envs=2, quiet=True)
     trainer.fit(agent, "CartPole-v1")
     trainer.save_checkpoint(tmp_path / "agent.ckpt")
     loaded = PPOAgent.load_from_checkpoint(tmp_path / "agent.ckpt")
@@ -200,7 +196,7 @@ def test_an_agent_called_with_what_an_environment_shows_points_to_predict(raw: A
 
 
 def test_a_trainer_at_its_end_says_that_it_has_trained_nothing() -> None:
-    trainer = AgentTrainer(max_steps=1, seed=0, num_envs=1, **QUIET)
+    trainer = AgentTrainer(max_steps=1, seed=0, num_envs=1, quiet=True)
     trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
     with pytest.warns(UserWarning, match="Nothing was trained"):
         trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
@@ -209,7 +205,7 @@ def test_a_trainer_at_its_end_says_that_it_has_trained_nothing() -> None:
 @pytest.mark.parametrize("kind", ["PPO", "DQN"])
 def test_a_test_of_a_checkpoint_does_not_rewind_the_agent(kind: str, tmp_path: Any) -> None:
     make, env = AGENTS[kind]
-    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, evaluation_episodes=1, **QUIET)
+    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, evaluation_episodes=1, quiet=True)
     agent = make()
     trainer.fit(agent, env)
     trainer.save_checkpoint(tmp_path / "early.ckpt")
@@ -240,7 +236,7 @@ def test_a_further_fit_explores_again_unless_told_not_to(
 @pytest.mark.filterwarnings("error")
 def test_another_number_of_environments_starts_a_new_buffer(tmp_path: Any) -> None:
     make, env = AGENTS["DQN"]
-    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, **QUIET)
+    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, quiet=True)
     trainer.fit(make(), env)
     trainer.save_checkpoint(tmp_path / "agent.ckpt")
     loaded = DQNAgent.load_from_checkpoint(tmp_path / "agent.ckpt")

@@ -24,11 +24,6 @@ from lightning_rl.errors import ShapeError, StateError
 from lightning_rl.testing.probe_envs import IdentityEnv
 from tests.small_runs import SMALL
 
-QUIET: dict[str, Any] = {
-    "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-    "enable_model_summary": False,
-}  # fmt: skip
-
 
 def bound(agent: Any, env: Any = "CartPole-v1") -> Any:
     EnvDataLoader(agent, env, num_envs=2, seed=0)
@@ -70,7 +65,7 @@ TASKS: dict[str, tuple[Any, Any]] = {
 def test_the_loop_of_deployment_plays_as_evaluate_does(task: str) -> None:
     make, env = TASKS[task]
     agent = make()
-    AgentTrainer(max_env_steps=512, seed=0, **QUIET).fit(agent, env)
+    AgentTrainer(max_env_steps=512, seed=0, quiet=True).fit(agent, env)
     make_env = (lambda: gym.make(env)) if isinstance(env, str) else env
     expected = evaluate(agent, make_env, episodes=3, seed=7)
     returns = [play(agent, make_env(), seed=7 + index) for index in range(3)]

@@ -26,16 +26,12 @@ from lightning_rl import (
 )
 from lightning_rl.testing import IdentityEnv
 
-QUIET: Any = {
-    "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-    "enable_model_summary": False, "accelerator": "cpu", "live": False,
-}  # fmt: skip
 PPO = PPOConfig(rollout_steps=128, batch_size=64, update_epochs=4)
 REPLAY = {"learning_starts": 64, "batch_size": 64, "rollout_steps": 64, "gradient_steps": 16}
 
 
 def fit(agent: Any, env: Any, steps: int = 256) -> Any:
-    AgentTrainer(max_env_steps=steps, num_envs=4, seed=0, **QUIET).fit(agent, env)
+    AgentTrainer(max_env_steps=steps, num_envs=4, seed=0, quiet=True).fit(agent, env)
     return agent
 
 
@@ -134,7 +130,7 @@ def test_the_units_of_the_actions_do_not_matter(agent_class: Any, bounds: Any) -
 def test_ppo_solves_the_dial_in_any_units(bounds: Any, seed: int) -> None:
     """Where it was blind to the bounds, 0 to 100 got 4 of 10. Within ±1 it gets 9.7 to 9.9."""
     agent = PPOAgent()
-    AgentTrainer(max_env_steps=16_384, seed=seed, **QUIET).fit(agent, lambda: Dial(*bounds))
+    AgentTrainer(max_env_steps=16_384, seed=seed, quiet=True).fit(agent, lambda: Dial(*bounds))
     assert evaluate(agent, lambda: Dial(*bounds), episodes=5).mean > 9.6
 
 

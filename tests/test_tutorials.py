@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -40,11 +41,17 @@ LESSONS = [name for name in COURSE if (FOLDER / name).is_file()]
 FOLDED = re.compile(r"<details>\s*<summary>.*?</summary>\s*\S.*?</details>", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|attachment:|data:)([^)#\s]+)(?:#[^)\s]*)?\)")
 
-spec = importlib.util.spec_from_file_location("refresh", FOLDER / "refresh.py")
-assert spec
-assert spec.loader
-refresh = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(refresh)
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = load(FOLDER / "refresh.py")
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -129,6 +136,23 @@ def test_the_fast_switch_stands_in_the_first_cell_and_is_never_printed(name):
     switches = [i for i, cell in enumerate(cells) if "LIGHTNING_RL_FAST" in cell.source]
     assert switches in ([], [0])
     assert not any(re.search(r"print\([^\n]*\bFAST\b\s*[,)]", cell.source) for cell in cells)
+
+
+# ---- figures ---------------------------------------------------------------------------------
+
+
+def test_every_figure_is_small_and_shown_and_has_a_script(tmp_path):
+    pictures = {p.name: p for p in (FOLDER / "figures").iterdir() if p.suffix in (".svg", ".gif")}
+    shown = {
+        Path(t).name for name in LESSONS for t in LINK.findall(prose(read(name))) if "fig" in t
+    }
+    assert shown == set(pictures)
+    for picture in pictures.values():
+        assert picture.stat().st_size < refresh.MAX_PICTURE_BYTES, picture.name
+    draw, record = (load(FOLDER / "figures" / f"{name}.py") for name in ("draw", "record"))
+    draw.main(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert set(pictures) == drawn | {f"{name}.gif" for name in record.FILMS}
 
 
 # ---- the page of the course -----------------------------------------------------------------

@@ -181,7 +181,8 @@ def learn_in_dream(
     agent = PPOAgent() if agent is None else agent
     model = WorldModel() if model is None else model
     seed = seed_number(seed)
-    progress = bool(trainer_options.get("enable_progress_bar", True))
+    is_quiet = trainer_options.get("quiet", False)
+    progress = bool(trainer_options.get("enable_progress_bar", not is_quiet))
     dataset = make_random_trajectory(env, directory, config.random_steps, seed, progress=progress)
     before = 0
     for round_number in range(config.rounds + 1):

@@ -248,7 +248,8 @@ def learn_from_pictures(
     eye = Eye() if eye is None else eye
     model = WorldModel() if model is None else model
     folder, size = Path(directory), (config.height, config.width)
-    progress = bool(trainer_options.get("enable_progress_bar", True))
+    is_quiet = trainer_options.get("quiet", False)
+    progress = bool(trainer_options.get("enable_progress_bar", not is_quiet))
     with drawn_env(env, 16, size) as drawn:
         pictures = make_random_trajectory(
             drawn, folder / "pictures", config.random_steps, seed, progress=progress

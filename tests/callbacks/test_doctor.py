@@ -31,19 +31,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 # Small rollouts: as many iterations in fewer env steps.
 SMALL = {"rollout_steps": 512, "batch_size": 128, "anneal_learning_rate": False}
-QUIET: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 
 
 def examine(
     agent: LightningAgentModule, env: Any, env_steps: int, seed: int = 0, **options: Any
 ) -> Doctor:
     doctor = Doctor()
-    options = QUIET | options
+    options = {"quiet": True} | options
     trainer = AgentTrainer(max_env_steps=env_steps, seed=seed, callbacks=[doctor], **options)
     trainer.fit(agent, env)
     return doctor
@@ -234,7 +228,7 @@ def test_a_new_fit_is_a_new_patient() -> None:
     doctor = Doctor()
     for rate, expected in ((1.0, 1), (1e-3, 0)):
         agent = PPOAgent(config=PPOConfig(**SMALL | {"learning_rate": rate}))
-        AgentTrainer(max_env_steps=1024, seed=0, callbacks=[doctor], **QUIET).fit(
+        AgentTrainer(max_env_steps=1024, seed=0, callbacks=[doctor], quiet=True).fit(
             agent, "CartPole-v1"
         )
         assert len(doctor.findings) == expected
@@ -242,7 +236,7 @@ def test_a_new_fit_is_a_new_patient() -> None:
 
 def test_a_low_entropy_is_fine_once_the_target_is_reached() -> None:
     doctor = Doctor(target_return=5.0)  # the same run without a target is told above
-    options = {"max_env_steps": 512 * 16, "num_envs": 8, "log_every_n_steps": 1} | QUIET
+    options = {"max_env_steps": 512 * 16, "num_envs": 8, "log_every_n_steps": 1, "quiet": True}
     trainer = AgentTrainer(seed=0, callbacks=[doctor], **options)
     trainer.fit(EntropyPenalty(config=PPOConfig(**SMALL)), "CartPole-v1")
     assert "entropy collapse" not in [finding.name for finding in doctor.findings]
@@ -252,7 +246,7 @@ def test_the_doctor_changes_nothing() -> None:
     weights = []
     for callbacks in ([], [Doctor()]):
         agent = PPOAgent(config=PPOConfig(**SMALL))
-        trainer = AgentTrainer(max_env_steps=2048, seed=0, callbacks=callbacks, **QUIET)
+        trainer = AgentTrainer(max_env_steps=2048, seed=0, callbacks=callbacks, quiet=True)
         trainer.fit(agent, "CartPole-v1")
         weights.append(torch.cat([p.flatten() for p in agent.parameters()]))
     assert torch.equal(*weights)
@@ -261,7 +255,7 @@ def test_the_doctor_changes_nothing() -> None:
 def test_a_module_that_is_no_agent_is_not_examined() -> None:
     doctor = Doctor()
     options = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0}
-    AgentTrainer(callbacks=[doctor], log_every_n_steps=1, **options, **QUIET).fit(BoringModel())
+    AgentTrainer(callbacks=[doctor], log_every_n_steps=1, **options, quiet=True).fit(BoringModel())
     assert doctor.findings == []
 
 

@@ -12,22 +12,17 @@ from lightning_rl import AgentTrainer, DQNAgent, PPOAgent, PPOConfig
 from lightning_rl.errors import LightningRLError, SpaceError, StateError
 from tests.small_runs import SMALL
 
-QUIET: dict[str, Any] = {
-    "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-    "enable_model_summary": False,
-}  # fmt: skip
-
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    trainer = AgentTrainer(max_env_steps=256, seed=0, num_envs=2, **QUIET)
+    trainer = AgentTrainer(max_env_steps=256, seed=0, num_envs=2, quiet=True)
     trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
     trainer.save_checkpoint(tmp_path / "agent.ckpt")
     return tmp_path / "agent.ckpt"
 
 
 def resume(path: Path, agent: Any, env: Any = "CartPole-v1") -> None:
-    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, **QUIET)
+    trainer = AgentTrainer(max_env_steps=512, seed=0, num_envs=2, quiet=True)
     trainer.fit(agent, env, ckpt_path=path)
 
 
