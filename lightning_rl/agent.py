@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from lightning_rl.checkpoints.env_state import fingerprints, kept
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError
 from lightning_rl.policy import PolicyModule, check_acted
+from lightning_rl.ranks import Ranks
 from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
@@ -55,7 +57,8 @@ class LightningAgentModule(PolicyModule):
 
     Attributes:
         env_steps: env steps learned from so far, over all sub-environments and processes.
-        episodes: the `EpisodeHistory` of training.
+        episodes: the `EpisodeHistory` of training, over all processes, too.
+        ranks: the processes that train the agent together.
         replay_buffer: where `rollout` puts what happened.
         generator: the random numbers of acting and sampling, saved with the agent.
         stop_updates: set it in `training_step` to skip the iteration's remaining minibatches.
@@ -84,7 +87,7 @@ class LightningAgentModule(PolicyModule):
         self.is_fitting = False
         self.stop_asked = False  # ends a running evaluation, whose result is NaN
         self.torch_threads: int | None = 1  # of the last fit; evaluations use as many
-        self._world_size = 1
+        self.ranks = Ranks()  # the processes that train it
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
 
     # ---- the environment ---------------------------------------------------------------------
@@ -151,8 +154,8 @@ class LightningAgentModule(PolicyModule):
             buffer.add(chosen, remembered, step)
         buffer.check_finite()
         if self.observation_normalizer is not None:
-            self.observation_normalizer.update()
-        self.env_steps += self._over_all_processes(runner.env_steps)
+            self.observation_normalizer.update(self.ranks.gather)
+        self.env_steps += self._over_all_ranks(runner.env_steps)
 
     def _normalize(self, step: VectorStep, normalizer: ObservationNormalizer) -> VectorStep:
         normalizer.collect(step.observations)
@@ -180,7 +183,7 @@ class LightningAgentModule(PolicyModule):
         total_step = self.rollout_steps
         if self.max_env_steps is not None:
             left = self.env_steps_at_fit_start + self.max_env_steps - self.env_steps
-            total_step = min(total_step, math.ceil(left / self._world_size))
+            total_step = min(total_step, math.ceil(left / self.ranks.size))
         self.rollout(max(total_step, 1))
         self._minibatches = iter(self.sample())
         return next(self._minibatches)
@@ -282,18 +285,21 @@ class LightningAgentModule(PolicyModule):
             scalars["episode_length"] = self.episodes.mean_length()
         for name, value in scalars.items():
             self.log(name, value, batch_size=1)
-        for name, mean, options in self.metrics.pop_means():
-            self.log(name, mean, batch_size=1, **options)
+        means = self.metrics.pop_means()
+        over_ranks = self.ranks.means({name: m for name, m, _ in means if isinstance(m, float)})
+        for name, mean, options in means:
+            self.log(name, over_ranks.get(name, mean), batch_size=1, **options)
 
     def _record_episodes(self, ended: EndedEpisodes) -> None:
-        env_step = self.env_steps + ended.env_steps * self._world_size
+        env_step = self.env_steps + ended.env_steps * self.ranks.size
         self.episodes.extend(env_step, ended.returns, ended.lengths)
 
-    def _over_all_processes(self, count: int) -> int:
-        if self._world_size == 1:
+    def _over_all_ranks(self, count: int) -> int:
+        """Sum env steps up, and take over the episodes that ended in the other processes."""
+        if self.ranks.size == 1:
             return count
-        counts = torch.tensor(count, device=self.device)
-        return int(self.trainer.strategy.reduce(counts, reduce_op="sum"))
+        self.episodes.join(self.ranks.gather_rows)
+        return int(self.ranks.gather(np.array(count)).sum())
 
     # ---- Lightning's hooks: start, save, resume ----------------------------------------------
 
@@ -313,9 +319,22 @@ class LightningAgentModule(PolicyModule):
                 "give parts of the network other settings by the optimizer's parameter groups."
             )
         self.is_fitting = stage == "fit"
-        self._world_size = self.trainer.world_size
+        self.ranks = Ranks(self.trainer)
         if stage == "fit":  # a checkpoint, loaded after this, brings its own
             self.env_steps_at_fit_start = self.env_steps
+            self.seed = self.ranks.broadcast(self.seed)
+            self.ranks.check_alike(**self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """Say what must be the same in all processes."""
+        facts = {
+            "agent": type(self).__name__,
+            "settings": str(dict(self.hparams)),
+            "budget of env steps": str(self.max_env_steps),
+            "observation space": str(self.observation_space),
+            "action space": str(self.action_space),
+        }
+        return facts | {"num_envs": str(self.runner.num_envs)} if self.runner else facts
 
     def on_train_start(self) -> None:
         """Seed and reset the environments once, or put everything back as it was saved."""
@@ -353,11 +372,12 @@ class LightningAgentModule(PolicyModule):
     def __getstate__(self) -> dict[str, Any]:
         """Give what is copied and pickled: all but the trainer and the running environment."""
         state: dict[str, Any] = super().__getstate__()
-        return state | {"runner": None, "_minibatches": iter(())}
+        return state | {"runner": None, "_minibatches": iter(()), "ranks": Ranks()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs, as tensors and plain Python; refuse NaN parameters."""
         check_parameters(self, "It is not saved: go on from the last checkpoint.")
+        super().on_save_checkpoint(checkpoint)
         checkpoint[STATE_KEY] = agent_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -366,5 +386,6 @@ class LightningAgentModule(PolicyModule):
         An agent that has trained and is only to play, as in `trainer.test(ckpt_path=...)`, keeps
         its own counters, history and replay buffer: it takes over the weights alone.
         """
+        super().on_load_checkpoint(checkpoint)
         state = load_agent_state(self, checkpoint, self.is_fitting or self.env_steps == 0)
         self._resumed = state if self.is_fitting else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -300,6 +301,7 @@ class EvaluationDataLoader:
         seed: of the first sub-environment.
         max_episode_steps: cut longer episodes there.
         env_timeout: seconds that sub-environments in other processes may take for a step.
+        num_processes: of the training; each plays its share of the episodes.
 
     Yields:
         `{"episode_return": (E,) float32, "episode_length": (E,) float32}`.
@@ -313,8 +315,10 @@ class EvaluationDataLoader:
         seed: int,
         max_episode_steps: int | None = None,
         env_timeout: float | None = WAIT_SECONDS,
+        num_processes: int = 1,
     ) -> None:
         self.agent, self.episodes, self.seed = agent, episodes, seed
+        self.num_processes = num_processes
         self.max_episode_steps, self.env_timeout = max_episode_steps, env_timeout
         self.source = env
         self.env: VectorEnv | None = None
@@ -327,7 +331,8 @@ class EvaluationDataLoader:
             SpaceError: if it has other spaces than the agent.
         """
         if self.env is None:
-            env = make_separate_env(self.source, self.episodes)
+            share = math.ceil(self.episodes / self.num_processes)
+            env = make_separate_env(self.source, share)
             try:
                 if self.agent.observation_space is not None:
                     self.agent.bind_spaces(env.single_observation_space, env.single_action_space)
@@ -348,15 +353,21 @@ class EvaluationDataLoader:
         return 1
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Play the episodes."""
+        """Play the episodes; of several processes each plays its share, and all get all results."""
+        ranks = self.agent.ranks
+        seed, share = ranks.broadcast(self.seed), ranks.share(self.episodes)
+        result = self._play(len(share), seed + share.start)
+        episodes = ranks.gather_rows(np.stack(result, axis=-1).astype(np.float32))
+        returns, lengths = torch.from_numpy(episodes).unbind(-1)
+        yield {"episode_return": returns.contiguous(), "episode_length": lengths.contiguous()}
+
+    def _play(self, episodes: int, seed: int) -> EvaluationResult:
+        if episodes == 0:  # there are more processes
+            return EvaluationResult(np.zeros(0), np.zeros(0, dtype=np.int64))
         env = self.make_env()
         carry_statistics(env, self.agent.runner and self.agent.runner.env)
         limits = self.max_episode_steps, self.env_timeout
         try:
-            result = play_episodes(self.agent, env, self.episodes, self.seed, *limits)
+            return play_episodes(self.agent, env, episodes, seed, *limits)
         except StoppedError:  # what has ended so far would favour short episodes
-            result = EvaluationResult(np.array([np.nan]), np.array([0]))
-        yield {
-            "episode_return": torch.from_numpy(result.returns.astype(np.float32)),
-            "episode_length": torch.from_numpy(result.lengths.astype(np.float32)),
-        }
+            return EvaluationResult(np.array([np.nan]), np.array([0]))

@@ -247,7 +247,7 @@ class AgentTrainer(Trainer):
     def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
         limits = self.evaluation_episodes, seed, self.max_episode_steps, self.env_timeout
-        loader = EvaluationDataLoader(agent, env, *limits)
+        loader = EvaluationDataLoader(agent, env, *limits, num_processes=self.world_size)
         loader.make_env()  # find out now, not in mid-run, whether that can be done
         return loader
 

@@ -21,7 +21,7 @@ FOLDERS = sorted({path.parent for path in MODULES} - {ROOT})
 ROWS = (
     ("errors",),
     ("tuned",),
-    ("settings", "regular_files"),
+    ("settings", "regular_files", "ranks"),
     ("functional", "envs", "locks", "networks", "checkpoints", "threads", "updates"),
     ("buffers",),
     ("stats", "prediction"),

@@ -1,213 +1,156 @@
-"""Promises about training in two processes (DDP, on the CPU): this file, run as a script."""
+"""Promises about training in two processes (DDP, on the CPU)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
-import numpy as np
 import pytest
-import torch
-from torch.utils.data import DataLoader
+import two_ranks
+from two_ranks import EPISODES, MAX_ENV_STEPS, NUM_ENVS
 
-from lightning_rl import (
-    AgentTrainer,
-    DQNAgent,
-    DQNConfig,
-    PPOAgent,
-    PPOConfig,
-    SACAgent,
-    SACConfig,
-    TrajectoryDataset,
-    WorldModel,
-    make_random_trajectory,
-)
+from lightning_rl import AgentTrainer, WorldModel, make_random_trajectory
+from lightning_rl.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
-NUM_ENVS, MAX_ENV_STEPS = 4, 1000
 TIMEOUT = 240  # seconds after which a run counts as deadlocked
-
-CASES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "no seed": {"trainer": {"seed": None}},
-    "clipped": {"trainer": {"gradient_clip_val": 0.1}},
-    "target_kl": {"config": {"target_kl": 1e-4, "update_epochs": 10}},
-    "normalised": {"config": {"normalize_observations": True, "normalize_rewards": True}},
-    "small minibatches": {"config": {"batch_size": 2, "update_epochs": 1}},
-    "evaluated": {"trainer": {"evaluate_every_env_steps": 256, "evaluation_episodes": 2}},
-    "resumed": {},
-}
+RESUMED = ["PPO", "DQN", "SAC", "world model"]
+PPO_ALONE = ["no seed", "target_kl", "small minibatches"]
 
 
-class CountingPPO(PPOAgent):
-    """Counts its updates."""
-
-    updates = 0
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        self.updates += 1
-        return super().training_step(batch, batch_idx)
-
-
-def train(case: str, folder: Path) -> None:
-    """Train in two processes (Lightning starts the second); each writes what it saw."""
-    warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", ".isinstance.treespec")
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    options = {"max_env_steps": MAX_ENV_STEPS, "num_envs": NUM_ENVS, "seed": 0}
-    ddp = {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "default_root_dir": folder}
-    more = {"enable_checkpointing": False, **CASES[case].get("trainer", {})}
-    config = {"rollout_steps": 128, "batch_size": 64, "update_epochs": 2}
-    agent = CountingPPO(config=PPOConfig(**{**config, **CASES[case].get("config", {})}))
-    trainer = AgentTrainer(**{**quiet, **options, **ddp, **more})
-    ckpt_path = folder / "half.ckpt" if case == "resumed" else None
-    if ckpt_path is not None:
-        half = AgentTrainer(**{**quiet, **options, **ddp, **more, "max_steps": 2})
-        half.fit(CountingPPO(config=agent.config), "CartPole-v1")
-        half.save_checkpoint(ckpt_path)
-    trainer.fit(agent, "CartPole-v1", ckpt_path=ckpt_path)
-
-    arrays = [p.detach().numpy().tobytes() for p in agent.parameters()]
-    report = {
-        "weights": hashlib.sha256(b"".join(arrays)).hexdigest(),
-        "finite": all(bool(torch.isfinite(p).all()) for p in agent.parameters()),
-        "env_steps": agent.env_steps,
-        "iterations": trainer.global_step,
-        "updates": agent.updates,
-        "returns": agent.episodes["episode_return"].tolist(),
-        "last_steps": agent.episodes["env_step"].tolist()[-1],
-        "observations": agent.replay_buffer.observations.tolist(),
-        "shown_steps": float(trainer.callback_metrics["step"]),
-    }
-    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(report))
-
-
-def train_replay_agent(kind: str, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Train with a replay buffer, stop, and go on from the checkpoint."""
-    small = {"rollout_steps": 64, "gradient_steps": 8, "batch_size": 32, "learning_starts": 100}
-    make: Callable[[], Any] = partial(SACAgent, config=SACConfig(**small, n_steps=2))
-    if kind == "DQN":
-        make = partial(DQNAgent, config=DQNConfig(**small, priority_exponent=0.6, n_steps=3))
-    env = "CartPole-v1" if kind == "DQN" else "Pendulum-v1"
-    budget = {"max_env_steps": MAX_ENV_STEPS, "num_envs": NUM_ENVS, "seed": 0}
-    half = AgentTrainer(**budget, **options, max_steps=3)
-    half.fit(make(), env)
-    half.save_checkpoint(folder / "half.ckpt")
-    agent, trainer = make(), AgentTrainer(**budget, **options)
-    trainer.fit(agent, env, ckpt_path=folder / "half.ckpt")
-    shown = {name: float(trainer.callback_metrics[name]) for name in ("step", "learning_rate")}
-    same = shown | {"env_steps": agent.env_steps, "updates": agent.num_updates}
-    assert MAX_ENV_STEPS <= agent.env_steps < MAX_ENV_STEPS + 4 * NUM_ENVS
-    seen = agent.replay_buffer.rewards if kind == "SAC" else agent.replay_buffer.observations
-    return {"module": agent, "rank": trainer.global_rank, "same": same, "seen": seen}
-
-
-def train_world_model(kind: str, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Train a world model on stored steps, stop, and go on from the checkpoint."""
-    parts = TrajectoryDataset(folder / "steps").split(0.8)
-    loaders = [DataLoader(part, 64, shuffle=i == 0) for i, part in enumerate(parts)]
-    half = lightning.Trainer(**options, max_epochs=1)
-    half.fit(WorldModel(), *loaders)
-    half.save_checkpoint(folder / "half.ckpt")
-    model, seen = WorldModel(), []
-    model.on_train_batch_start = lambda batch, _: seen.append(batch["observations"])
-    trainer = lightning.Trainer(**options, max_epochs=3)
-    trainer.fit(model, *loaders, ckpt_path=folder / "half.ckpt")
-    same = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    same["global_step"] = trainer.global_step
-    assert sum(map(len, seen)) == 2 * math.ceil(len(parts[0]) / 2)  # two epochs, half in each
-    return {"module": model, "rank": trainer.global_rank, "same": same, "seen": torch.cat(seen)}
-
-
-def train_other(kind: str, folder: Path) -> None:
-    """Train something else than PPO in two processes; each writes what it saw."""
-    warnings.simplefilter("error")
-    for harmless in (".isinstance.treespec", ".*many workers", "Grad strides do not match"):
-        warnings.filterwarnings("ignore", harmless)  # the last: of weights with one column
-    options = {
-        "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
-        "accelerator": "cpu", "strategy": "ddp", "devices": 2, "default_root_dir": folder,
-        "enable_checkpointing": False, "gradient_clip_val": 0.5,
-    }  # fmt: skip
-    train = train_world_model if kind == "world model" else train_replay_agent
-    found = train(kind, folder, options)
-    state = [value.numpy().tobytes() for value in found["module"].state_dict().values()]
-    report = {
-        "state": hashlib.sha256(b"".join(state)).hexdigest(),
-        "same": found["same"],
-        "seen": hashlib.sha256(np.ascontiguousarray(found["seen"]).tobytes()).hexdigest(),
-    }
-    (folder / f"rank{found['rank']}.json").write_text(json.dumps(report))
-
-
-if __name__ == "__main__":
-    run = train if sys.argv[1] in CASES else train_other
-    run(sys.argv[1], Path(sys.argv[2]))
-
-
-@pytest.fixture(scope="module", params=CASES)
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Train one case in two processes and give their two reports."""
-    return request.param, run_in_two(request.param, tmp_path_factory.mktemp("ddp"))
-
-
-def run_in_two(case: str, folder: Path) -> list[Any]:
-    """Run this file in two processes and read their two reports."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train all cases in two processes, which write what they saw into this folder."""
+    folder = tmp_path_factory.mktemp("ddp")
+    steps = folder / "world model" / "steps"
+    make_random_trajectory("CartPole-v1", steps, 1000, progress=False)
     done = subprocess.run(
-        [sys.executable, __file__, case, str(folder)],
+        [sys.executable, two_ranks.__file__, str(folder)],
         capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def ranks(folder: Path) -> list[dict[str, Any]]:
+    """Give what each of the two processes saw."""
     return [json.loads((folder / f"rank{i}.json").read_text()) for i in (0, 1)]
 
 
-def test_both_processes_end_with_the_same_weights(ranks: Any) -> None:
-    _, (first, second) = ranks
-    assert first["weights"] == second["weights"]
-    assert first["finite"]
+def trainings(found: dict[str, Any]) -> dict[str, Any]:
+    """Give all trainings of a process but the world model's, by name."""
+    parts = {f"{kind} {part}": found[kind][part] for kind in RESUMED[:3] for part in found[kind]}
+    return parts | {kind: found[kind] for kind in PPO_ALONE}
+
+
+def test_all_that_is_common_is_equal_to_the_last_bit_after_every_iteration(ranks: Any) -> None:
+    """Weights, normalisers, env steps, episodes, updates, and what is shown."""
+    first, second = map(trainings, ranks)
+    for name, found in first.items():
+        assert found["finite"]
+        assert len(found["weights"]) >= 4 or "resumed" in name
+        assert len(set(found["weights"])) == len(found["weights"]), "something was learned"
+        for what in set(found) - {"own"}:
+            assert found[what] == second[name][what], f"{name}: {what}"
+    for part in ("whole", "resumed"):
+        one, other = (rank["world model"][part] for rank in ranks)
+        assert (one["weights"], one["shown"]) == (other["weights"], other["shown"])
 
 
 def test_the_processes_see_different_episodes(ranks: Any) -> None:
-    _, (first, second) = ranks
-    assert first["returns"] != second["returns"]
-    last = np.array(first["observations"]), np.array(second["observations"])
-    assert not (last[0] == last[1]).all(axis=-1).any()
+    first, second = map(trainings, ranks)
+    for name, found in first.items():
+        for what, own in found["own"].items():
+            if own is not None:
+                assert own != second[name]["own"][what], f"{name}: {what}"
+        rows = zip(found["own"]["first"], second[name]["own"]["first"], strict=True)
+        assert not any(one == other for one, other in rows)
+    seen = [set(rank["world model"]["whole"]["own"]["seen"]) for rank in ranks]
+    assert seen[0].isdisjoint(seen[1])
 
 
 def test_env_steps_count_both_processes_and_meet_the_budget(ranks: Any) -> None:
-    case, (first, second) = ranks
-    assert first["env_steps"] == second["env_steps"] == first["shown_steps"]
-    assert MAX_ENV_STEPS <= first["env_steps"] < MAX_ENV_STEPS + 2 * NUM_ENVS
-    for report in (first, second):
-        of_this_rank = sum(report["returns"])  # CartPole: one reward a step
-        assert of_this_rank <= (0.75 if case != "resumed" else 1.0) * MAX_ENV_STEPS
-        assert report["last_steps"] <= MAX_ENV_STEPS + 2 * NUM_ENVS
+    for name, found in trainings(ranks[0]).items():
+        assert found["env_steps"] == found["shown"]["step"], name
+        assert MAX_ENV_STEPS <= found["env_steps"] < MAX_ENV_STEPS + 8 * NUM_ENVS, name
+        assert found["last_step"] <= found["env_steps"], name
 
 
-def test_both_processes_make_the_same_number_of_updates(ranks: Any) -> None:
-    case, (first, second) = ranks
-    assert first["iterations"] == second["iterations"] >= 4
-    assert first["updates"] == second["updates"] > first["iterations"] / 2
-    if case == "target_kl":
-        assert first["updates"] < 10 * first["iterations"]  # of 20: it did stop early
+def test_the_history_holds_the_episodes_of_both_processes(ranks: Any) -> None:
+    """CartPole pays 1 a step: all but the episodes that still run is accounted for."""
+    for name, found in trainings(ranks[0]).items():
+        if name.startswith(("SAC", "DQN")):  # Pendulum pays less, DQN's episodes may be long
+            continue
+        assert 0.5 * MAX_ENV_STEPS < sum(found["returns"]) <= found["env_steps"], name
 
 
-@pytest.mark.parametrize("kind", ["world model", "DQN", "SAC"])
-def test_other_data_in_each_process_make_one_module(kind: str, tmp_path: Path) -> None:
-    """Weights, statistics, counters and logged means agree, after a resume too."""
+def test_normalisers_have_seen_the_env_steps_of_both_processes(ranks: Any) -> None:
+    observations, rewards = ranks[0]["PPO"]["whole"]["counts"]
+    env_steps = ranks[0]["PPO"]["whole"]["env_steps"]
+    assert rewards == env_steps
+    assert env_steps <= observations < 1.2 * env_steps  # a reset row shows an observation, too
+
+
+def test_target_kl_stops_both_processes_at_the_same_update(ranks: Any) -> None:
+    found = ranks[0]["target_kl"]
+    assert found["updates"] < 10 * found["iterations"]  # of 20: it did stop early
+
+
+@pytest.mark.parametrize("kind", RESUMED)
+def test_a_resumed_run_is_exact_in_both_processes(kind: str, ranks: Any) -> None:
+    for rank in ranks:
+        whole, resumed = rank[kind]["whole"], rank[kind]["resumed"]
+        assert 0 < len(resumed["weights"]) < len(whole["weights"])
+        assert resumed["weights"] == whole["weights"][-len(resumed["weights"]) :]
+        if kind == "world model":
+            assert resumed["own"]["seen"] == whole["own"]["seen"][-len(resumed["own"]["seen"]) :]
+        else:
+            its_own = {"weights", "updates"} if kind == "PPO" else {"weights"}
+            for what in set(whole) - its_own - {"shown"}:
+                assert resumed[what] == whole[what], what
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*treespec", "ignore:.*many workers", "ignore:.*no `val_dataloader`"
+)
+@pytest.mark.parametrize("kind", RESUMED)
+def test_a_resume_in_another_number_of_processes_is_refused(kind: str, folder: Path) -> None:
+    module: Any = WorldModel()
+    data: Any = None
+    trainer = AgentTrainer(quiet=True, num_envs=NUM_ENVS, max_epochs=2)
     if kind == "world model":
-        make_random_trajectory("CartPole-v1", tmp_path / "steps", 1000, progress=False)
-    first, second = run_in_two(kind, tmp_path)
-    assert first["state"] == second["state"]
-    assert first["same"] == second["same"]
-    assert first["seen"] != second["seen"]
+        dataset = two_ranks.TrajectoryDataset(folder / kind / "steps")
+        data = two_ranks.DataLoader(dataset, 64)
+    else:
+        made = {
+            "PPO": lambda: two_ranks.make_ppo(**two_ranks.NORMALISED),
+            "DQN": lambda: two_ranks.DQNAgent(config=two_ranks.DQN),
+            "SAC": lambda: two_ranks.SACAgent(
+                config=two_ranks.SACConfig(**two_ranks.SMALL_REPLAY, n_steps=2)
+            ),
+        }
+        module, data = made[kind](), "Pendulum-v1" if kind == "SAC" else "CartPole-v1"
+    with pytest.raises(ConfigError, match=r"in 2 processes; this trainer has 1.*load_from_check"):
+        trainer.fit(module, data, ckpt_path=folder / kind / "half.ckpt")
+    loaded = type(module).load_from_checkpoint(folder / kind / "half.ckpt")  # as it says
+    assert sum(p.numel() for p in loaded.parameters())
+
+
+def test_evaluation_is_shared_out_and_its_result_is_everywhere(ranks: Any) -> None:
+    first, second = (rank["evaluated"] for rank in ranks)
+    for what in ("shown", "validated", "predicted"):
+        assert first[what] == second[what]
+    assert len(first["predicted"]) == EPISODES
+    assert sorted(first["predicted"]) == sorted(first["alone"])  # as one process would play them
+    assert first["own"]["num_envs"] == second["own"]["num_envs"] == [3, 3, 3]
+
+
+def test_different_environments_are_an_error_in_both_processes(ranks: Any) -> None:
+    for rank in ranks:
+        assert "differ in their observation space: rank 0 has" in rank["differing"]["error"]
+        assert "rank 1 has" in rank["differing"]["error"]

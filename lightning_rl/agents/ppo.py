@@ -140,7 +140,7 @@ class PPOAgent(LightningAgentModule):
             buffer, filled = self.replay_buffer, slice(self.replay_buffer.size)
             ended = buffer.terminated[filled] | buffer.truncated[filled]
             rewards, valid = buffer.rewards[filled], buffer.valid[filled]
-            rewards[:] = self.reward_scaler(rewards, ended, valid)
+            rewards[:] = self.reward_scaler(rewards, ended, valid, self.ranks.gather)
 
     def evaluate_actions(
         self, observations: Any, actions: Tensor

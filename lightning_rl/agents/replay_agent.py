@@ -161,7 +161,7 @@ class ReplayAgentModule(LightningAgentModule):
 
     def initial_rollout(self) -> None:
         """Fill the buffer by random actions up to `learning_starts` transitions."""
-        wanted = max(self.config.batch_size, self.config.learning_starts // self._world_size)
+        wanted = max(self.config.batch_size, self.config.learning_starts // self.ranks.size)
         if len(self.replay_buffer) < wanted:
             self.is_warming_up = True
             self.rollout(wanted - len(self.replay_buffer))
@@ -188,7 +188,7 @@ class ReplayAgentModule(LightningAgentModule):
             step = runner.step(to_env_actions(chosen, self.action_space))
             buffer.add(chosen, {}, step)
         buffer.check_finite()
-        self.env_steps += self._over_all_processes(runner.env_steps)
+        self.env_steps += self._over_all_ranks(runner.env_steps)
 
     def sample(self) -> Iterator[dict[str, Any]]:
         """Draw this iteration's minibatches: `gradient_steps` of `batch_size` transitions."""

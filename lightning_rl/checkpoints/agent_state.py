@@ -19,8 +19,7 @@ FORMAT = 2  # of that entry
 def agent_state(agent: Any) -> dict[str, Any]:
     """Give everything an agent needs to go on, beside its weights and the optimizer's state.
 
-    Counters, history, statistics, random numbers, and the running environment where its state
-    can be saved (`env` is None where it can't).
+    Counters and history, and what each process has for itself: `rank_state`.
     """
     state = {
         "format": FORMAT,
@@ -29,13 +28,27 @@ def agent_state(agent: Any) -> dict[str, Any]:
         "env_steps_at_fit_start": agent.env_steps_at_fit_start,
         "seed": agent.seed,
         "episodes": agent.episodes.state_dict(),
-        "generator": agent.generator.get_state(),
-        "torch_rng": torch.get_rng_state(),
-        "extra": to_plain(agent.extra_state()),
     }
     if agent.observation_space is not None:
         state["observation_space"] = space_state(agent.observation_space)
         state["action_space"] = space_state(agent.action_space)
+    own = rank_state(agent)
+    if agent.ranks.size > 1:  # rank 0 writes the file
+        state["other_ranks"] = agent.ranks.gather_plain(own, only_first=True)[1:]
+    return state | own
+
+
+def rank_state(agent: Any) -> dict[str, Any]:
+    """Give what one process of a training has for itself.
+
+    Statistics, a replay buffer, random numbers, and the running environment where its state can
+    be saved (`env` is None where it can't).
+    """
+    state = {
+        "generator": agent.generator.get_state(),
+        "torch_rng": torch.get_rng_state(),
+        "extra": to_plain(agent.extra_state()),
+    }
     if agent.runner is not None:
         state["runner"] = to_plain(agent.runner.state_dict())
         runner = agent.runner
@@ -83,10 +96,12 @@ def load_agent_state(
             "with the version of lightning_rl that wrote it."
         )
     try:
+        if agent.is_fitting and agent.ranks.rank > 0:
+            state = state | state["other_ranks"][agent.ranks.rank - 1]
         _take_over(agent, state, goes_on)
     except LightningRLError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise StateError(
             f"the checkpoint of {state.get('agent')} does not fit {type(agent).__name__} "
             f"({type(error).__name__}: {error}); expected one of the same kind of agent."
@@ -138,12 +153,9 @@ def restore_run(agent: Any, state: dict[str, Any]) -> None:
 
     Where the environment's state could not be saved, new episodes start, seeded by the run's
     seed and its env steps: two resumed runs are alike, though not like the one that went on.
-    So it is in all processes but the first, as the first alone writes checkpoints.
     """
-    seed = state["seed"] + state["env_steps"] + agent.global_rank * agent.runner.num_envs
+    seed = state["seed"] + state["env_steps"] + agent.ranks.rank * agent.runner.num_envs
     agent.start_run(seed)
-    if agent.global_rank > 0:
-        return
     agent.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_rng"])
     if state.get("env") is None:

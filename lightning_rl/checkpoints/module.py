@@ -9,6 +9,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from lightning_rl.checkpoints.safe_file import SafeCheckpointIO, open_checkpoint, read_checkpoint
+from lightning_rl.errors import ConfigError
+
+PROCESSES_KEY = "lightning_rl_processes"  # in a checkpoint of a training in several
 
 
 class CheckpointedModule(LightningModule):
@@ -19,6 +22,30 @@ class CheckpointedModule(LightningModule):
         strategy: Any = self.trainer.strategy
         if type(strategy.checkpoint_io) is TorchCheckpointIO:  # else it is the user's choice
             strategy.checkpoint_io = SafeCheckpointIO()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note how many processes train together. Overriding needs `super()`."""
+        if self.trainer.world_size > 1:
+            checkpoint[PROCESSES_KEY] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check, where training goes on, that it is in as many processes. Needs `super()`.
+
+        Raises:
+            ConfigError: if it is not: each has environments, data and random numbers of its own.
+        """
+        try:
+            own = self.trainer.world_size if self.trainer.training else None
+        except RuntimeError:  # without a trainer
+            return
+        saved = checkpoint.get(PROCESSES_KEY, 1)
+        if own not in (None, saved):
+            raise ConfigError(
+                f"the checkpoint was written by a training in {saved} processes; this trainer has "
+                f"{own}. Expected as many (devices times num_nodes), so that each goes on with its "
+                f"own environments and data. To train its weights further in another number, load "
+                f"them with {type(self).__name__}.load_from_checkpoint, and fit without ckpt_path."
+            )
 
     @classmethod
     def load_from_checkpoint(

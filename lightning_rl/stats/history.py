@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ COLUMNS = ("env_step", "episode_return", "episode_length", "seconds")
 
 
 class EpisodeHistory:
-    """Every finished training episode, in the order of their ends.
+    """Every finished training episode of all processes, in the order of their ends.
 
     Columns (one entry an episode): `env_step`, total env steps when it ended; `episode_return`,
     its undiscounted sum of raw rewards; `episode_length`, its env steps; `seconds`, wall time
@@ -30,6 +31,7 @@ class EpisodeHistory:
     def __init__(self) -> None:
         self._rows = {name: array("d") for name in COLUMNS}  # which grow as lists do
         self._start = time.perf_counter()
+        self._num_joined = 0  # episodes that all processes have
 
     def __len__(self) -> int:
         """Count the episodes."""
@@ -58,8 +60,22 @@ class EpisodeHistory:
         self._rows["episode_length"].extend(lengths.tolist())
         self._rows["seconds"].extend([seconds] * len(returns))
 
+    def join(self, gather_rows: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Exchange what was recorded since the last time with the other processes.
+
+        Args:
+            gather_rows: joins rows, (E, 4), of all processes; all must call it.
+        """
+        own = np.array([self._rows[name][self._num_joined :] for name in COLUMNS]).T
+        rows = gather_rows(own)
+        rows = rows[rows[:, 0].argsort(kind="stable")]  # by env step
+        for name, column in zip(COLUMNS, rows.T, strict=True):
+            self._rows[name][self._num_joined :] = array("d", column.tolist())
+        self._num_joined = len(self)
+
     def start_clock(self) -> None:
-        """Let `seconds` go on from the last recorded episode."""
+        """Let `seconds` go on from the last recorded episode, which all processes have."""
+        self._num_joined = len(self)
         last = self._rows["seconds"][-1] if len(self) else 0.0
         self._start = time.perf_counter() - last
 

@@ -13,6 +13,7 @@ from torch import nn
 from lightning_rl.buffers.arrays import check_finite
 from lightning_rl.errors import SpaceError
 from lightning_rl.networks.encoders import is_image
+from lightning_rl.ranks import Gather, alone
 
 
 class RunningMoments:
@@ -36,12 +37,21 @@ class RunningMoments:
         self.variance = np.ones(shape, dtype=np.float64)
         self.count = 0
 
-    def update(self, items: NDArray[Any]) -> None:
-        """Merge a batch of items, (B, *shape). An empty batch changes nothing."""
-        added = len(items)
-        if added == 0:
-            return
-        mean, variance = items.mean(0, dtype=np.float64), items.var(0, dtype=np.float64)
+    def update(self, items: NDArray[Any], gather: Gather = alone) -> None:
+        """Merge the batches of items, (B, *shape), of all processes. An empty one changes nothing.
+
+        Args:
+            items: of this process.
+            gather: tells what the others have; all must call it. Default: there are none.
+        """
+        mean = items.mean(0, dtype=np.float64) if len(items) else np.zeros_like(self.mean)
+        variance = items.var(0, dtype=np.float64) if len(items) else mean
+        counts = np.full_like(mean, len(items))
+        for count, *batch in gather(np.stack([counts, mean, variance])):  # in the ranks' order
+            if added := int(count.flat[0]):
+                self._merge(added, *batch)
+
+    def _merge(self, added: int, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> None:
         total = self.count + added
         delta = mean - self.mean
         squares = self.variance * self.count + variance * added
@@ -110,8 +120,11 @@ class ObservationNormalizer(nn.Module):
         """Forget what was collected since the last `update`: its rollout was given up."""
         self._pending.clear()
 
-    def update(self) -> None:
-        """Merge what was collected into the statistics.
+    def update(self, gather: Gather = alone) -> None:
+        """Merge what was collected, in all processes, into the statistics.
+
+        Args:
+            gather: as in `RunningMoments.update`.
 
         Raises:
             NonFiniteError: for a NaN or inf, which clipping has hidden from the buffer.
@@ -119,7 +132,7 @@ class ObservationNormalizer(nn.Module):
         if self._pending:
             collected = np.stack(self._pending)  # (T, N, *shape)
             check_finite("observations", collected, first_step=1)
-            self.moments.update(collected.reshape(-1, *collected.shape[2:]))
+            self.moments.update(collected.reshape(-1, *collected.shape[2:]), gather)
             self._pending.clear()
 
 
@@ -141,15 +154,22 @@ class RewardScaler:
         self.returns = np.zeros(num_envs, dtype=np.float64)
 
     def __call__(
-        self, rewards: NDArray[Any], ended: NDArray[np.bool_], valid: NDArray[np.bool_]
+        self,
+        rewards: NDArray[Any],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+        gather: Gather = alone,
     ) -> NDArray[np.float32]:
-        """Scale a rollout's rewards, (T, N), after merging its returns; reset rows do not count."""
+        """Scale a rollout's rewards, (T, N), after merging its returns; reset rows do not count.
+
+        The returns of all processes are merged by `gather`, as in `RunningMoments.update`.
+        """
         seen = []
         for reward, end, real in zip(rewards, ended, valid, strict=True):
             self.returns = np.where(real, self.returns * self.gamma + reward, 0.0)
             seen.append(self.returns[real])
             self.returns[end] = 0.0
-        self.moments.update(np.concatenate(seen))
+        self.moments.update(np.concatenate(seen), gather)
         return (rewards / np.sqrt(self.moments.variance + 1e-8)).astype(np.float32)
 
     def state_dict(self) -> dict[str, Any]:

@@ -350,6 +350,7 @@ class Eye(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the space, which says the sizes."""
+        super().on_save_checkpoint(checkpoint)
         self.built()
         checkpoint[STATE_KEY] = {"observation_space": space_state(self.observation_space)}
 
@@ -360,6 +361,7 @@ class Eye(LightningModule):
             StateError: if the checkpoint is not an eye's.
             SpaceError: if this eye was built for another.
         """
+        super().on_load_checkpoint(checkpoint)
         if STATE_KEY not in checkpoint:
             raise StateError(
                 "the checkpoint holds no eye; expected one that was saved while an Eye was trained."

@@ -328,6 +328,7 @@ class RecurrentWorldModel(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the spaces, which say the sizes."""
+        super().on_save_checkpoint(checkpoint)
         self._check_built()
         checkpoint[STATE_KEY] = {
             "observation_space": space_state(self.observation_space),
@@ -336,6 +337,7 @@ class RecurrentWorldModel(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the network for the saved spaces."""
+        super().on_load_checkpoint(checkpoint)
         if STATE_KEY not in checkpoint:
             raise StateError("the checkpoint holds no recurrent model; expected one's.")
         state = checkpoint[STATE_KEY]

@@ -295,6 +295,7 @@ class WorldModel(CheckpointedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the spaces, which say the sizes, and the random numbers that shuffle the data."""
+        super().on_save_checkpoint(checkpoint)
         self._check_built()
         checkpoint[STATE_KEY] = {
             "observation_space": space_state(self.observation_space),
@@ -309,6 +310,7 @@ class WorldModel(CheckpointedModule):
             StateError: if the checkpoint is not a world model's.
             SpaceError: if this world model was built for others.
         """
+        super().on_load_checkpoint(checkpoint)
         if STATE_KEY not in checkpoint:
             raise StateError(
                 "the checkpoint holds no world model; expected one that was saved while a "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +95,33 @@ def test_pandas_frame_has_a_row_an_episode() -> None:
     frame = recorded([(20, 7.0, 20), (45, -1.5, 25)]).to_pandas()
     assert tuple(frame.columns) == COLUMNS
     assert frame.episode_return.tolist() == [7, -1.5]
+
+
+def test_processes_exchange_what_each_has_recorded_since_the_last_time() -> None:
+    histories = [EpisodeHistory() for _ in range(2)]
+
+    def join() -> None:
+        told: list[Any] = []
+
+        def listen(rows: Any) -> Any:
+            told.append(rows)
+            return rows
+
+        for history in copy.deepcopy(histories):
+            history.join(listen)
+        for history in histories:
+            history.join(lambda _: np.concatenate(told))
+
+    for step, length in ((10, 5), (30, 6)):
+        histories[0].append(step, 1.0, length)
+    histories[1].append(20, 2.0, 7)
+    join()
+    for history in histories:
+        assert history["env_step"].tolist() == [10, 20, 30]
+        assert history["episode_length"].tolist() == [5, 7, 6]
+    join()  # nothing has ended since
+    histories[1].append(40, 3.0, 8)
+    join()
+    for history in histories:
+        assert history["env_step"].tolist() == [10, 20, 30, 40]
+        assert history["episode_return"].tolist() == [1.0, 2.0, 1.0, 3.0]

@@ -236,3 +236,25 @@ def test_signs_and_order_of_rewards_are_kept() -> None:
     rewards = column(-2, 0, 5)
     scaled = RewardScaler(1, 0.99)(rewards, flags(0, 0, 1), flags(1, 1, 1))
     np.testing.assert_allclose(scaled / scaled[2], rewards / 5, rtol=1e-6)
+
+
+def test_batches_of_all_processes_are_merged_as_if_they_were_one() -> None:
+    """Each process merges what all have told, in the same order: the same bits everywhere."""
+    generator = np.random.default_rng(0)
+    batches = [generator.normal(3.0, 2.0, (size, 2)) for size in (5, 0, 7)]  # three processes
+    told: list[Any] = []
+    for batch in batches:  # what each tells
+        RunningMoments((2,)).update(batch, lambda own: told.append(own) or own[None])
+    merged = []
+    for batch in batches:
+        moments = RunningMoments((2,))
+        moments.update(np.ones((1, 2)))  # something from before
+        moments.update(batch, lambda own: np.stack(told))
+        merged.append(moments)
+    whole = np.concatenate([np.ones((1, 2)), *batches])
+    assert [moments.count for moments in merged] == [13, 13, 13]
+    np.testing.assert_allclose(merged[0].mean, whole.mean(0))
+    np.testing.assert_allclose(merged[0].variance, whole.var(0))
+    for moments in merged[1:]:
+        assert (moments.mean == merged[0].mean).all()
+        assert (moments.variance == merged[0].variance).all()
