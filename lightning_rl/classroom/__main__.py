@@ -9,6 +9,7 @@ from jsonargparse import auto_cli
 
 from lightning_rl.classroom.checking import check_notebook
 from lightning_rl.classroom.course import make_course, read_course
+from lightning_rl.classroom.gradebook import write_gradebook
 from lightning_rl.classroom.gradescope import write_autograder
 from lightning_rl.classroom.grading import grade_folder
 from lightning_rl.classroom.leaderboard import leaderboard as ranked
@@ -118,6 +119,17 @@ def leaderboard(
         print(f"  {student:24} {pseudonym(read, student)}")
 
 
+def gradebook(results: str = "results", output: str = "gradebook.db") -> None:
+    """Write results into a gradebook of nbgrader.
+
+    Args:
+        results: folder that `grade` wrote.
+        output: the gradebook, which may hold other assignments.
+    """
+    read = read_results(results)
+    print(f"{write_gradebook(read, output)}: {len(read)} students' scores")
+
+
 def gradescope(
     source: str,
     course: str = "course.json",
@@ -139,7 +151,8 @@ def gradescope(
 
 
 COMMANDS: dict[str, Any] = {
-    one.__name__: one for one in (course, release, check, grade, report, leaderboard, gradescope)
+    one.__name__: one
+    for one in (course, release, check, grade, report, leaderboard, gradebook, gradescope)
 }
 
 

@@ -52,7 +52,7 @@ def grade_submission(
 
     Returns:
         student, assignment, points, maximum, seconds, notes, error, and a list of questions, each
-        with question, points, maximum, message and seconds.
+        with question, points, maximum, message, seconds, its cases, and the cell that asks it.
 
     Raises:
         AssignmentError: if the source itself fails.
@@ -84,7 +84,7 @@ def _ask_all(
             _answer(cell, submission, answers)
         else:
             for question in _run(cell, names, told):
-                judged[question] = judge(told, question, answers.prepare)
+                judged[question] = judge(told, question, answers.prepare) | {"cell": cell.name}
     return list(judged.values())
 
 
@@ -114,20 +114,22 @@ def questions_of(source: Source) -> list[Result]:
     """Give a source's questions with no points: what a submission that can't be read gets."""
     told = Session(source.name, started=True)
     names: dict[str, Any] = {"__name__": "assignment", "student": told.student}
+    cells: dict[str, str] = {}
     with sitting(told):
         for cell in source.cells:
             if cell.kind != "answer":
-                _run(cell, names, told)
+                cells |= dict.fromkeys(_run(cell, names, told), cell.name)
     return [
         {
             "question": question,
             "points": 0.0,
-            "maximum": sum(one.points for one in cases.values()),
+            "maximum": sum(one.points for one in told.of(question)),
             "message": "not graded",
             "seconds": 0.0,
             "cases": [],
+            "cell": cell,
         }
-        for question, cases in told.cases.items()
+        for question, cell in cells.items()
     ]
 
 

@@ -10,7 +10,7 @@ from lightning_rl.classroom.verdicts import Result
 from lightning_rl.errors import AssignmentError
 
 KEYS = {"student", "assignment", "points", "maximum", "seconds", "error", "notes", "questions"}
-QUESTION_KEYS = {"question", "points", "maximum", "message", "seconds", "cases"}
+QUESTION_KEYS = {"question", "points", "maximum", "message", "seconds", "cases", "cell"}
 
 
 def write_results(results: Sequence[Result], folder: str | Path) -> list[Path]:

@@ -91,6 +91,7 @@ def result(student: str, points: float = 1.0, message: str = "", error: str = ""
         unseen | {"message": "got 7; expected 8", "hint": "", "hidden": True},
     ]
     question = {"question": "q1", "points": points, "maximum": 3.0, "message": message}
+    question |= {"cell": "q1-check"}
     return {
         "student": student,
         "assignment": "1_sums",
