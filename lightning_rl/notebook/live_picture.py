@@ -114,8 +114,8 @@ class LivePicture:
         points = [points for run in scalars for points in run.values() if points]
         ends = [h["env_step"][-1] for h in histories] + [p[-1][0] for p in points]
         self._env_steps = max(self._env_steps, OVERSHOOT * env_steps)
-        if max(ends, default=0.0) > self._env_steps:  # no budget was known
-            self._env_steps = 2.0 * max(ends)
+        if max(ends, default=0.0) > self._env_steps:  # a long iteration, or no budget was known
+            self._env_steps = (OVERSHOOT if env_steps else 2.0) * max(ends)
         returns = [h["episode_return"] for h in histories] + [np.array([y for _, y in evaluations])]
         if self.target is not None:
             returns.append(np.array([self.target if histories else 1.2 * self.target]))

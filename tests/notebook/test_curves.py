@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -149,6 +150,19 @@ def test_bands_stay_within_what_has_been() -> None:
         (path,) = band.get_paths()
         assert path.vertices[:, 1].min() >= 0.0
         assert path.vertices[:, 1].max() <= 500.0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["PPO"], ["ReinforceWithBaseline", "Reinforce"], list("ABCDEFG"), ["PPOAgent, gamma=0.9"] * 3],
+)
+def test_a_legend_stays_within_the_picture_and_leaves_the_axes_their_room(names: list[str]) -> None:
+    runs = {f"{name}{' ' * i}": [history([1.0, 2.0])] * 3 for i, name in enumerate(names)}
+    figure = plot_returns(runs, target=475)
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    assert axes.get_legend().get_window_extent().x1 <= figure.bbox.x1
+    assert axes.get_window_extent().width > 0.8 * figure.bbox.width
 
 
 def test_a_legend_counts_the_runs() -> None:

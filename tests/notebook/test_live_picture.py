@@ -86,6 +86,12 @@ def test_the_env_steps_span_the_budget_from_the_start_to_the_end() -> None:
     assert 1000 <= ends[0][1] <= 1010
 
 
+def test_a_long_last_iteration_widens_the_env_steps_by_no_more_than_it_needs() -> None:
+    picture = LivePicture()
+    picture.draw({"": [history(*[1.0] * 10)]}, env_steps=900)  # the last episode ends at 1,000
+    assert 1000 <= picture.figure.axes[0].get_xlim()[1] <= 1020
+
+
 def test_without_a_budget_the_env_steps_grow_by_doubling(drawn_plots: list[Any]) -> None:
     picture = LivePicture()
     for count in range(1, 65):
