@@ -1,4 +1,4 @@
-"""Results in a gradebook of nbgrader, where its formgrader and its exporters find them."""
+"""Results in a gradebook of nbgrader, where its formgrader shows them."""
 
 from __future__ import annotations
 
