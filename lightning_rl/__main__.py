@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count as numbers_from
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
@@ -28,6 +28,7 @@ from lightning_rl.evaluation import EvaluationResult, evaluate
 from lightning_rl.experiments.media import log_media
 from lightning_rl.experiments.phases import Kind, PhaseLog
 from lightning_rl.experiments.seeds import SeedRuns, fit_seeds
+from lightning_rl.experiments.sweep import sweep
 from lightning_rl.notebook.curves import plot_returns
 from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 from lightning_rl.settings import count
@@ -40,6 +41,10 @@ from lightning_rl.worlds.world_model import WorldModel
 
 PICTURED_STEPS = 2000  # random env steps for a world model's pictures, learned from by nobody
 PICTURED_WINDOW = 20  # steps ahead
+SPACE: dict[str, Any] = {  # of a sweep: what all agents have
+    "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "gamma": [0.95, 0.98, 0.99, 0.995],
+}
 
 
 def command(
@@ -266,12 +271,58 @@ def write_model(model: WorldModel, env: str, seed: int, folder: Path) -> None:
     print(f"{'model':>10}: {(folder / 'world_model.ckpt').resolve()}")
 
 
+def sweep_settings(
+    agent: Literal["ppo", "reinforce", "dqn", "sac"] = "ppo",
+    env: str = "CartPole-v1",
+    space: dict[str, Any] = SPACE,
+    trials: int = 20,
+    seeds: int = 3,
+    max_env_steps: int = 65_536,
+    num_envs: int | None = None,
+    episodes: int = 20,
+    processes: int | None = None,
+    prune: bool = True,
+    output_dir: str = "runs/sweep",
+) -> None:
+    """Look for good settings; the same command goes on with what was interrupted.
+
+    Args:
+        agent: whose settings they are.
+        env: name of a Gymnasium environment.
+        space: of each setting a list of choices, or a range, as the default shows.
+        trials: settings to try, in all.
+        seeds: runs of each, from seed 0 on.
+        max_env_steps: the budget of a run, in env steps.
+        num_envs: sub-environments; by default the agent's.
+        episodes: greedy episodes of each seed's evaluation.
+        processes: trials at a time; by default one a core.
+        prune: end hopeless trials early.
+        output_dir: folder of this sweep, and of nothing else.
+    """
+    classes: dict[str, Any] = {
+        "ppo": PPOAgent, "reinforce": ReinforceAgent, "dqn": DQNAgent, "sac": SACAgent,
+    }  # fmt: skip
+    found = sweep(
+        classes[agent], env, space, output_dir, trials, range(count("seeds", seeds)),
+        episodes=episodes, processes=processes, prune=prune,
+        max_env_steps=max_env_steps, num_envs=num_envs,
+    )  # fmt: skip
+    print(
+        f"\n{classes[agent].__name__} on {env}, greedy return over {seeds} seeds\n{found.table()}"
+    )
+    print(f"{'best':>10}: {found.best.settings}")
+    path = Path(output_dir) / "returns.png"
+    found.plot(path=str(path))
+    print(f"{'curves':>10}: {path.resolve()}")
+
+
 COMMANDS: dict[str, Any] = {
     "ppo": command(PPOAgent, PPOConfig, "CartPole-v1", 65_536),
     "reinforce": command(ReinforceAgent, ReinforceConfig, "CartPole-v1", 200_000),
     "dqn": command(DQNAgent, DQNConfig, "CartPole-v1", 50_000),
     "sac": command(SACAgent, SACConfig, "Pendulum-v1", 20_000),
     "dream": dream,
+    "sweep": sweep_settings,
 }
 PIXELS = {"dream": dream_in_pictures}  # what `--pixels` makes of a subcommand
 

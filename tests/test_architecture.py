@@ -331,6 +331,8 @@ def test_importing_the_package_needs_no_optional_library() -> None:
         "tensorboard",
         "stable_baselines3",
         "wandb",
+        "optuna",
+        "ray",
         "minari",
         "pytest",
         "nbgrader",

@@ -1,4 +1,4 @@
-"""Many runs: seeds side by side in processes of their own, and the phases of one experiment.
+"""Many runs: seeds side by side in processes, sweeps of settings, the phases of one experiment.
 
 One run is `trainer.py`; how several are drawn is in `notebook/`.
 """
@@ -6,13 +6,18 @@ One run is `trainer.py`; how several are drawn is in `notebook/`.
 from lightning_rl.experiments.media import log_media
 from lightning_rl.experiments.phases import PhaseLog, PhaseLogger, log_episodes
 from lightning_rl.experiments.seeds import SeedRun, SeedRuns, fit_seeds
+from lightning_rl.experiments.sweep import Sweep, SweepTrial, load_sweep, sweep
 
 __all__ = [
     "PhaseLog",
     "PhaseLogger",
     "SeedRun",
     "SeedRuns",
+    "Sweep",
+    "SweepTrial",
     "fit_seeds",
+    "load_sweep",
     "log_episodes",
     "log_media",
+    "sweep",
 ]
