@@ -32,6 +32,7 @@ from lightning_rl.experiments.sweep import sweep
 from lightning_rl.notebook.curves import plot_returns
 from lightning_rl.notebook.recording import EpisodeRecord, record_episode
 from lightning_rl.settings import count
+from lightning_rl.settings_files import without_files
 from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trajectories.collect import make_random_trajectory
 from lightning_rl.worlds.chain import DreamConfig, learn_in_dream
@@ -329,7 +330,7 @@ PIXELS = {"dream": dream_in_pictures}  # what `--pixels` makes of a subcommand
 
 def main(args: list[str] | None = None) -> None:
     """Read the command line; without a subcommand, train PPO."""
-    args = sys.argv[1:] if args is None else args
+    args = without_files(sys.argv[1:] if args is None else args)
     if not args or args[0] not in (*COMMANDS, "-h", "--help"):
         args = ["ppo", *args]
     commands = COMMANDS

@@ -23,7 +23,7 @@ ROWS = (
     ("tuned",),
     ("settings", "regular_files", "ranks"),
     ("functional", "envs", "locks", "networks", "checkpoints", "threads", "updates"),
-    ("buffers",),
+    ("buffers", "settings_files"),
     ("stats", "prediction"),
     ("policy",),
     ("agent",),
