@@ -20,7 +20,7 @@ from lightning_rl.checkpoints.agent_state import (
     load_agent_state,
     restore_run,
 )
-from lightning_rl.checkpoints.env_state import fingerprints, kept
+from lightning_rl.checkpoints.fingerprints import Marks, fingerprints, kept
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, VectorStep, to_env_actions
 from lightning_rl.errors import ConfigError, ShapeError
 from lightning_rl.policy import PolicyModule, check_acted
@@ -73,7 +73,7 @@ class LightningAgentModule(PolicyModule):
     def __init__(self, network: nn.Module | None = None, rollout_steps: int = 2048) -> None:
         super().__init__(network)
         self.runner: Any = None  # the EnvRunner, once bound to an environment
-        self.env_as_made: list[dict[str, str]] = []  # its configuration, in fingerprints
+        self.env_as_made: Marks = {}  # its configuration, in fingerprints
         self.replay_buffer: Any = None
         self.rollout_steps = count("rollout_steps", rollout_steps)
         self.env_steps = 0

@@ -218,7 +218,7 @@ def test_the_comparison_above_covers_all_that_a_run_is_made_of(runs: dict[str, A
     end = torch.load(runs["folder"] / "normalised" / "end.ckpt", weights_only=True)
     compared = without_wall_time(end)
     assert {"state_dict", "optimizer_states", "lr_schedulers", "global_step"} <= compared.keys()
-    assert {"generator", "torch_rng", "env", "runner", "episodes", "extra", "env_steps"} <= (
+    assert {"generator", "process_random", "env", "runner", "episodes", "extra", "env_steps"} <= (
         compared["lightning_rl"].keys()
     )
     assert compared["lightning_rl"]["env"] is not None

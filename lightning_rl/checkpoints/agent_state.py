@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
-
 from lightning_rl.checkpoints.env_state import env_state, load_env_state
+from lightning_rl.checkpoints.fingerprints import Marks
 from lightning_rl.checkpoints.plain_values import from_plain, to_plain
+from lightning_rl.checkpoints.process_random import (
+    load_process_random_state,
+    process_random_state,
+)
 from lightning_rl.checkpoints.spaces import space_from_state, space_state
 from lightning_rl.errors import LightningRLError, SpaceError, StateError
 
 STATE_KEY = "lightning_rl"  # of an agent's own entry in a checkpoint
-FORMAT = 2  # of that entry
+FORMAT = 3  # of that entry
 
 
 def agent_state(agent: Any) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def rank_state(agent: Any) -> dict[str, Any]:
     """
     state = {
         "generator": agent.generator.get_state(),
-        "torch_rng": torch.get_rng_state(),
+        "process_random": process_random_state(),
         "extra": to_plain(agent.extra_state()),
     }
     if agent.runner is not None:
@@ -59,7 +62,7 @@ def rank_state(agent: Any) -> dict[str, Any]:
     return state
 
 
-def env_entry(env: Any, made: list[dict[str, str]] | None = None) -> tuple[Any, str]:
+def env_entry(env: Any, made: Marks | None = None) -> tuple[Any, str]:
     """Give an environment's state, or None and why it can't be saved."""
     try:
         return env_state(env, made), ""
@@ -157,7 +160,7 @@ def restore_run(agent: Any, state: dict[str, Any]) -> None:
     seed = state["seed"] + state["env_steps"] + agent.ranks.rank * agent.runner.num_envs
     agent.start_run(seed)
     agent.generator.set_state(state["generator"])
-    torch.set_rng_state(state["torch_rng"])
+    load_process_random_state(state["process_random"])
     if state.get("env") is None:
         warnings.warn(
             f"{state.get('env_error', 'no environment was saved')} The run goes on with new "

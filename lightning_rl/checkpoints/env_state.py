@@ -1,130 +1,51 @@
 """The state of a live environment, as plain values.
 
-An attribute that is as it was when the environment was made is its configuration: of it, only a
-fingerprint is saved, to tell whether a resumed run has been given the same. All others are its
-state. Nothing is built from a file: loading sets known attributes to numbers, arrays, and lists or
-dicts of them, never to text (a path, a name), and never a configuration.
+What is as it was when the environment was made is its configuration: of it, only a fingerprint is
+saved, to tell whether a resumed run has been given the same. All else is its state. Nothing is
+built from a file: loading sets known names to numbers, arrays, and lists or dicts of them, never to
+text (a path, a name), and never a configuration.
+
+An environment, or an object in one, may say itself what its state is, by two methods:
+
+    def state_dict(self) -> dict: ...            # numbers, arrays, lists and dicts of them
+    def load_state_dict(self, state: dict) -> None: ...
+
+Its attributes are left alone then, but for the environments among them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import deque
-from enum import Enum
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import Space
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import VectorEnv
 
+from lightning_rl.checkpoints.env_parts import GENERATORS, Part, env_parts, is_open, slots
+from lightning_rl.checkpoints.fingerprints import TEXT, Marks, mark_of
 from lightning_rl.checkpoints.plain_values import check_live, from_plain, to_plain
+from lightning_rl.checkpoints.sharing import copy_of_view, shared_memory
 from lightning_rl.errors import StateError
 
-FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, torch.nn.Module)
-# What an environment holds besides its state: fixed when it was made, so it is not saved.
-TEXT = (str, bytes)
-DATA = (type(None), bool, int, float, complex, np.generic, Enum, *TEXT)
 FAMILIES = {
     "scalar": "number",
     "numpy_scalar": "number",
     "array": "numbers",
+    "view": "numbers",
     "tensor": "numbers",
     "list": "numbers",
     "tuple": "numbers",
     "deque": "numbers",
     "dict": "dict",
 }
-CONSTANTS = (Space, EnvSpec, ModuleType, type, gym.Env, VectorEnv, *FUNCTIONS)
+LIVE = ("enum", "generator", "torch_generator", "random_state", "python_random")
+OWN_STATE = "state_dict()"  # the name of what a part says itself
 
 
-def _parts(env: Any) -> list[Any]:
-    """List an environment and every environment it holds: wrapped, vectorised or otherwise."""
-    parts, seen = [env], {id(env)}
-    for part in parts:  # it grows on the way
-        for held in _held(part):
-            if id(held) not in seen:
-                parts.append(held)
-                seen.add(id(held))
-    return parts
-
-
-def _held(env: Any) -> list[Any]:
-    """List the environments among an environment's attributes."""
-    values = vars(env).values()
-    groups = [value if isinstance(value, list | tuple) else [value] for value in values]
-    return [held for group in groups for held in group if isinstance(held, gym.Env | VectorEnv)]
-
-
-def _is_configuration(part: Any, value: Any) -> bool:
-    """Tell whether an attribute's value was fixed when the environment was made."""
-    if value is part.metadata:
-        return True
-    if isinstance(part, RecordConstructorArgs) and isinstance(value, dict):
-        # Gymnasium's wrappers keep their constructor's arguments: functions, spaces, text.
-        return any(_is_constant(given) or isinstance(given, TEXT) for given in value.values())
-    return _is_constant(value)
-
-
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, list | tuple) and value:
-        return all(_is_constant(part) for part in value)
-    return isinstance(value, CONSTANTS)
-
-
-def fingerprints(env: Any) -> list[dict[str, str]]:
-    """Tell what an environment is like: name -> fingerprint, for each of its parts.
-
-    Attributes of other kinds than data have none.
-    """
-    known: dict[int, str | None] = {}  # a table that all sub-environments share is read once
-    return [
-        {name: found for name, value in vars(part).items() if (found := _mark(value, known))}
-        for part in _parts(env)
-    ]
-
-
-def kept(made: list[dict[str, str]], env: Any) -> list[dict[str, str]]:
-    """Leave out what the first reset has changed: that is no configuration."""
-    now = fingerprints(env)
-    return [
-        {name: mark for name, mark in before.items() if after.get(name) == mark}
-        for before, after in zip(made, now, strict=False)
-    ]
-
-
-def _mark(value: Any, known: dict[int, str | None]) -> str | None:
-    if id(value) not in known:
-        digest = hashlib.blake2b(digest_size=8)
-        known[id(value)] = digest.hexdigest() if _feed(digest, value) else None
-    return known[id(value)]
-
-
-def _feed(digest: Any, value: Any) -> bool:
-    """Add a value to a digest; tell whether it is data through and through."""
-    digest.update(type(value).__name__.encode())
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).view(np.uint8).data if value.size else b"")
-        return True
-    if type(value) in (dict, list, tuple, deque):
-        parts = [part for item in value.items() for part in item] if type(value) is dict else value
-        digest.update(str(len(value)).encode())
-        return all(_feed(digest, part) for part in parts)
-    if isinstance(value, torch.Tensor):
-        return _feed(digest, value.detach().cpu().numpy())
-    digest.update(repr(value).encode())
-    return isinstance(value, DATA)
-
-
-def env_state(env: Any, made: list[dict[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Save the state of a live environment: every attribute of its parts that is plain data.
+def env_state(env: Any, made: Marks | None = None) -> list[dict[str, Any]]:
+    """Save the state of a live environment: all data in its parts, and their generators.
 
     Args:
         env: the environment.
@@ -145,31 +66,47 @@ def env_state(env: Any, made: list[dict[str, str]] | None = None) -> list[dict[s
     """
     if isinstance(env.unwrapped, gym.vector.AsyncVectorEnv):
         raise StateError("an AsyncVectorEnv keeps its state in other processes.")
-    parts, states = _parts(env), []
-    before = made if made is not None and len(made) == len(parts) else [{} for _ in parts]
-    known: dict[int, str | None] = {}
-    for part, marks in zip(parts, before, strict=True):
-        constants, values = {}, {}
-        for name, value in vars(part).items():
-            if name == "env_fns" or _is_configuration(part, value):
-                continue
-            mark = _mark(value, known)
-            if mark is not None and marks.get(name) == mark:
-                constants[name] = mark
-            elif not (isinstance(value, TEXT) and name not in marks):
+    parts, known = env_parts(env), dict[int, str | None]()
+    marks = {(p.at, name): mark_of(v, known) for p in parts for name, v in p.values.items()}
+    before = {(at, name): mark for at, of in (made or {}).items() for name, mark in of.items()}
+    constants = {place for place, mark in marks.items() if mark and before.get(place) == mark}
+    views = shared_memory(parts, constants)
+    states = []
+    for part in parts:
+        fixed: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        for name, value in part.values.items():
+            place = (part.at, name)
+            # Text that the first reset has set, or a step: the next run's must be the same.
+            is_text = isinstance(value, TEXT) and place not in before
+            if place in views:
+                values[name] = tuple(views[place])
+            elif place in constants or is_text:
+                fixed[name] = marks[place]
+            else:
                 values[name] = _saved(part, name, value)
-        states.append({"class": type(part).__qualname__, "values": values, "constants": constants})
+        if part.has_protocol:
+            values[OWN_STATE] = _saved(part, OWN_STATE, part.owner.state_dict())
+        states.append(
+            {
+                "at": part.at, "class": part.kind, "is_env": part.is_env, "values": values,
+                "constants": fixed, "refers_to": part.refers_to,
+            }
+        )  # fmt: skip
     return states
 
 
-def _saved(part: Any, name: str, value: Any) -> Any:
+def _saved(part: Part, name: str, value: Any) -> Any:
     try:
         plain = to_plain(value)
         if _has_text(plain):
             raise StateError("got text that changes; expected numbers, which a file may set.")
+        if part.kind == "global" and plain[0] not in LIVE:
+            raise StateError("it is no generator.")
     except StateError as error:
-        where = f"{type(part).__name__}.{name}"
-        raise StateError(f"the environment's {where} can't be saved: {error}") from error
+        raise StateError(
+            f"the environment's {part.label}.{name} can't be saved: {error}"
+        ) from error
     return plain
 
 
@@ -185,9 +122,7 @@ def _has_text(plain: Any) -> bool:
     return kind == "scalar" and isinstance(payload, str)
 
 
-def load_env_state(
-    env: Any, states: list[dict[str, Any]], made: list[dict[str, str]] | None = None
-) -> None:
+def load_env_state(env: Any, states: list[dict[str, Any]], made: Marks | None = None) -> None:
     """Put a live environment, made the same way and reset once, into a saved state.
 
     Where it was configured in another way than the saved one, its own configuration holds, and a
@@ -202,27 +137,86 @@ def load_env_state(
         StateError: if the environment has other parts than the saved one, or an attribute can't be
             set to what was saved; it is left as it was.
     """
-    parts = _parts(env)
-    saved = [state["class"] for state in states]
-    have = [type(part).__qualname__ for part in parts]
+    parts = {part.at: part for part in env_parts(env)}
+    saved = [state["class"] for state in states if state["is_env"]]
+    have = [part.kind for part in parts.values() if part.is_env]
     if saved != have:
         raise _another_env(f"it consisted of {', '.join(saved)}; this one of {', '.join(have)}")
-    for part, state in zip(parts, states, strict=True):  # check all before the first is changed
-        for name, plain in state["values"].items():
-            _check_attribute(part, name, plain)
-    _compare(parts, states, made)
-    for part, state in zip(parts, states, strict=True):
-        for name, plain in state["values"].items():
-            vars(part)[name] = from_plain(plain, vars(part).get(name))
+    pairs = [(parts.get(state["at"]), state["values"], state["class"]) for state in states]
+    known = [(p, values) for p, values, kind in pairs if p is not None and p.kind == kind]
+    loaded = {(part.at, name) for part, values in known for name in values}
+    todo: list[tuple[Part, str, Any]] = []
+    lost: list[str] = []
+    for part, values in known:  # check all before the first is changed
+        for name, plain in values.items():
+            if _is_object(part, name) and plain[1] is None:
+                lost.append(f"{part.label}.{name}")
+            else:
+                _check_value(part, name, plain, loaded)
+                todo.append((part, name, plain))
+    _warn_of_lost(lost, parts, states)
+    if made is not None:
+        _compare(parts, states, made)
+    copies: dict[int, Any] = {}
+    for part, name, plain in todo:
+        _load_value(part, name, plain, copies)
+    for part, name, (kind, payload) in todo:
+        if kind == "same":
+            part.put(name, parts[payload[0]].values[payload[1]])
 
 
-def _compare(parts: list[Any], states: list[Any], made: list[dict[str, str]] | None) -> None:
+def _load_value(part: Part, name: str, plain: Any, copies: dict[int, Any]) -> None:
+    kind, payload = plain
+    if name == OWN_STATE:
+        part.owner.load_state_dict(from_plain(plain))
+    elif kind != "same":  # that comes last
+        value = copy_of_view(payload, copies) if kind == "view" else payload
+        if kind != "view":
+            value = from_plain(plain, part.values.get(name))
+        part.values[name] = value.clone() if isinstance(value, torch.Tensor) else value
+        part.put(name, part.values[name])
+
+
+def _is_object(part: Part, name: str) -> bool:
+    """Tell whether a name leads to an object here, which is a part of its own."""
+    return part.owner is not None and name not in part.values and is_open(_live(part, name))
+
+
+def _live(part: Part, name: str) -> Any:
+    return vars(part.owner).get(name) if hasattr(part.owner, "__dict__") else None
+
+
+def _warn_of_lost(lost: list[str], parts: dict[str, Part], states: list[dict[str, Any]]) -> None:
+    """Warn of objects that only one of the two environments has, or has elsewhere."""
+    lost = list(lost)
+    for state in states:
+        part = parts.get(state["at"])
+        if part is None or part.kind != state["class"]:
+            lost.append(state["at"])
+        else:
+            there, here = state["refers_to"], part.refers_to
+            differ = [n for n in there.keys() | here.keys() if there.get(n) != here.get(n)]
+            lost += [f"{part.label}.{name}" for name in sorted(differ)]
+    if lost:
+        warnings.warn(
+            f"the environment's {', '.join(lost)} can't be put back as it was, for it holds other "
+            "objects than when the checkpoint was written. The run will differ from one that was "
+            "never stopped. Give the environment `state_dict` and `load_state_dict`.",
+            stacklevel=4,
+        )
+
+
+def _compare(parts: dict[str, Part], states: list[dict[str, Any]], made: Marks) -> None:
     """Warn of attributes that were configured otherwise when the state was saved."""
     differ: dict[str, Any] = {}
-    for part, state, marks in zip(parts, states, made or [{} for _ in parts], strict=True):
-        for name, mark in state.get("constants", {}).items():
-            if marks.get(name, mark) != mark:
-                differ[f"{type(part).__name__}.{name}"] = vars(part).get(name)
+    for state in states:
+        part, marks = parts.get(state["at"]), made.get(state["at"], {})
+        if part is None:
+            continue
+        for name, mark in state["constants"].items():
+            now = part.values.get(name)
+            if (marks.get(name) or mark_of(now, {})) != mark:
+                differ[f"{part.label}.{name}"] = now
     if differ:
         named = ", ".join(f"{name} (now {_short(value)})" for name, value in differ.items())
         warnings.warn(
@@ -237,24 +231,47 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _check_attribute(part: Any, name: str, plain: Any) -> None:
-    """Check that an attribute may be set: state by state of its kind, and nothing else."""
-    current, of_class = vars(part).get(name), getattr(type(part), name, None)
-    where = f"{type(part).__name__}.{name}"
-    is_new = name not in vars(part)  # as yet: some attributes are first set in `step`
-    if is_new and (of_class is not None or name.startswith("__")):
-        raise _another_env(f"{where} can't be set")
-    if not is_new and (isinstance(current, TEXT) or _is_configuration(part, current)):
-        raise _another_env(f"{where} is no state")
-    kind, payload = plain
+def _check_value(part: Part, name: str, plain: Any, loaded: set[tuple[str, str]]) -> None:
+    """Check that a name may be set: state by state of its kind, and nothing else."""
+    where, (kind, payload) = f"{part.label}.{name}", plain
     if _has_text(plain):
         raise _another_env(f"{where} was text")
-    if kind in ("enum", "generator", "torch_generator"):
+    if name == OWN_STATE:
+        if not part.has_protocol:
+            raise _another_env(f"{part.label} has no state_dict and load_state_dict")
+        return
+    current = part.values.get(name)
+    if name not in part.values:
+        _check_new(part, name, where)
+    if isinstance(current, TEXT):
+        raise _another_env(f"{where} is no state")
+    if kind == "same" and tuple(payload) not in loaded:
+        raise _another_env(f"{where} was what {payload} is")
+    if kind in LIVE:
         check_live(kind, payload, current)
-    elif current is not None and payload is not None and _family(current) != FAMILIES.get(kind):
-        raise _another_env(f"{where} was a {kind}; this one's is a {type(current).__name__}")
-    elif name == "num_envs" and from_plain(plain) != current:
+    elif kind != "same":
+        _check_kind(where, kind, payload, current)
+    if name == "num_envs" and from_plain(plain) != current:
         raise _another_env(f"it had {from_plain(plain)} sub-environments; this one has {current}")
+
+
+def _check_kind(where: str, kind: str, payload: Any, current: Any) -> None:
+    """Check that a number stays a number, an array an array, and a network's of its shape."""
+    is_known = current is not None and payload is not None
+    if isinstance(current, GENERATORS) or (is_known and _family(current) != FAMILIES.get(kind)):
+        raise _another_env(f"{where} was a {kind}; this one's is a {type(current).__name__}")
+    if isinstance(current, torch.nn.Parameter) and payload.shape != current.shape:
+        raise _another_env(f"{where} was of shape {tuple(payload.shape)}")
+
+
+def _check_new(part: Part, name: str, where: str) -> None:
+    """Check that a name may be added: some attributes are first set in `step`."""
+    if part.owner is None or part.has_protocol or name.startswith("__"):
+        raise _another_env(f"{where} can't be set")
+    if _live(part, name) is not None:
+        raise _another_env(f"{where} is no state")
+    if getattr(type(part.owner), name, None) is not None and name not in slots(type(part.owner)):
+        raise _another_env(f"{where} can't be set")
 
 
 def _family(value: Any) -> str | None:

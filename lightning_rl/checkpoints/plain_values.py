@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from enum import Enum
 from typing import Any
@@ -34,6 +35,10 @@ def to_plain(value: Any) -> Any:
         return ("generator", _copied(value.bit_generator.state))
     if isinstance(value, torch.Generator):
         return ("torch_generator", value.get_state())
+    if isinstance(value, np.random.RandomState):
+        return ("random_state", _copied(value.get_state(legacy=False)))
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return ("python_random", _copied(value.getstate()))
     return _copied(value)
 
 
@@ -83,6 +88,12 @@ def from_plain(plain: Any, current: Any = None) -> Any:
     if kind == "torch_generator":
         current.set_state(payload)
         return current
+    if kind == "random_state":
+        current.set_state(from_plain(payload))
+        return current
+    if kind == "python_random":
+        current.setstate(from_plain(payload))
+        return current
     current = np.random.default_rng() if current is None else current
     current.bit_generator.state = from_plain(payload)
     return current
@@ -98,6 +109,11 @@ def check_live(kind: str, payload: Any, current: Any) -> None:
         fits = isinstance(live, np.random.Generator)
         fits = fits and live.bit_generator.state["bit_generator"] == name
     else:
-        fits = kind == "torch_generator" and isinstance(current, torch.Generator)
+        kinds = {
+            "torch_generator": torch.Generator,
+            "random_state": np.random.RandomState,
+            "python_random": random.Random,
+        }
+        fits = kind in kinds and isinstance(current, kinds[kind])
     if not fits:
         raise StateError(f"can't restore a {kind!r} into a {type(current).__name__}.")

@@ -44,7 +44,7 @@ def test_an_environment_with_other_spaces_is_refused(saved: Path) -> None:
 
 
 def test_another_format_is_refused(saved: Path) -> None:
-    with pytest.raises(StateError, match="has format 1; expected 2"):
+    with pytest.raises(StateError, match="has format 1; expected 3"):
         PPOAgent.load_from_checkpoint(changed(saved, format=1))
 
 

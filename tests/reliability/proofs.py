@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "-p", "no:nbval")
 # Files or single tests, as pytest takes them.
 PROOFS: dict[int, list[str]] = {
-    3: ["tests/checkpoints/test_env_state.py"],
+    3: ["tests/checkpoints/test_env_parts.py", "tests/checkpoints/test_process_random.py"],
     7: ["tests/test_functional.py"],
     11: ["tests/buffers/test_replay.py", "tests/buffers/test_rollout.py"],
     13: ["tests/test_updates.py"],

@@ -1,0 +1,341 @@
+"""State that is not in an environment's attributes: it goes on exactly, or the place is named."""
+
+from __future__ import annotations
+
+import random
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import NormalizeObservation, TransformObservation
+from torch import nn
+
+from lightning_rl.checkpoints.env_state import env_state, load_env_state
+from lightning_rl.checkpoints.fingerprints import fingerprints, kept
+from lightning_rl.errors import StateError
+from tests.checkpoints.comparing import assert_alike, reloaded
+
+RNG = np.random.default_rng(3)
+OLD_RNG = np.random.RandomState(3)
+DICE = random.Random(3)  # noqa: S311
+
+
+class Base(gym.Env):
+    """Observes what `draw` gives; a subclass has it from somewhere."""
+
+    observation_space: Any = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space: Any = spaces.Discrete(2)
+
+    def draw(self) -> float:
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        return np.array([self.draw()], np.float32), 0.0, False, False, {}
+
+
+class OwnSpace(Base):
+    def __init__(self) -> None:
+        self.noise = spaces.Dict({"a": spaces.Tuple([spaces.Box(-1, 1, (1,), np.float32)])})
+
+    def draw(self) -> float:
+        return float(self.noise.sample()["a"][0][0])
+
+
+class ObservationSpace(Base):
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def draw(self) -> float:
+        return float(self.observation_space.sample()[0])
+
+
+class ClassSpace(Base):
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def draw(self) -> float:
+        return float(self.observation_space.sample()[0])
+
+
+class AliasedArray(Base):
+    def __init__(self) -> None:
+        self.body = np.zeros((2, 2))
+        self.legs, self.seen, self.path = self.body[1], self.body, [0.0]
+        self.way = self.path
+
+    def draw(self) -> float:
+        self.body += 1.0
+        self.legs *= 2.0
+        self.way[0] += 1.0
+        return float(self.seen.sum() + self.path[0])
+
+
+class BoundMethod(Base):
+    def __init__(self) -> None:
+        self.draw = np.random.default_rng().normal  # type: ignore[method-assign]
+
+
+class PartialOfBoundMethod(Base):
+    def __init__(self) -> None:
+        self.draw = partial(np.random.default_rng().normal, 0.5)  # type: ignore[method-assign]
+
+
+class Network(Base):
+    def __init__(self) -> None:
+        self.net = nn.BatchNorm1d(1)
+        self.net.calls = 0
+
+    def draw(self) -> float:
+        self.net.calls += 1
+        self.net(torch.arange(2.0)[:, None] + self.net.calls)
+        return float(self.net.running_mean.sum()) + self.net.calls
+
+
+class Closure(Base):
+    def __init__(self) -> None:
+        rng, count = np.random.default_rng(), 0
+
+        def draw() -> float:
+            nonlocal count
+            count += 1
+            return float(rng.normal() + count)
+
+        self.draw = draw  # type: ignore[method-assign]
+
+
+class ClassAttribute(Base):
+    count = 0
+    rng = np.random.default_rng()
+
+    def draw(self) -> float:
+        type(self).count += 1
+        return float(self.rng.normal()) + self.count
+
+
+class Slots(Base):
+    __slots__ = ("place",)
+
+    def __init__(self) -> None:
+        self.place = 0.0
+
+    def draw(self) -> float:
+        self.place += 1.0
+        return self.place
+
+
+class OfTheModule(Base):
+    def draw(self) -> float:
+        return float(RNG.normal() + OLD_RNG.normal() + DICE.random())
+
+
+class OldGenerators(Base):
+    def __init__(self) -> None:
+        self.old, self.dice = np.random.RandomState(), random.Random()  # noqa: S311
+
+    def draw(self) -> float:
+        return float(self.old.normal() + self.dice.random())
+
+
+class World:
+    def __init__(self) -> None:
+        self.place = np.zeros(2)
+        self.steps = 0
+
+    def __call__(self) -> float:
+        self.place += 1.0
+        self.steps += 1
+        return float(self.place.sum() * self.steps)
+
+
+class OwnClass(Base):
+    def __init__(self) -> None:
+        self.world = World()
+
+    def draw(self) -> float:
+        return self.world()
+
+
+class Told(Base):
+    """Says itself what its state is: nothing else could know."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.hidden = iter(range(10**6))
+        self.last = 0
+
+    def draw(self) -> float:
+        self.last = next(self.hidden)
+        return float(self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.hidden = iter(range(state["last"] + 1, 10**6))
+
+
+KINDS = [
+    OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
+    Network, Closure, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
+]  # fmt: skip
+
+
+def in_a_closure(env: gym.Env) -> gym.Env:
+    shift = np.zeros(1, np.float32)
+
+    def moved(observation: Any) -> Any:
+        shift[0] += 1.0
+        return observation + shift
+
+    return TransformObservation(env, moved, env.observation_space)
+
+
+WRAPPED: dict[str, Callable[[], gym.Env]] = {
+    "running statistics": lambda: NormalizeObservation(AliasedArray()),
+    "wrapper's closure": lambda: in_a_closure(AliasedArray()),
+}
+MAKERS = {kind.__name__: kind for kind in KINDS} | WRAPPED
+
+
+def begun(make: Callable[[], gym.Env], seed: int) -> tuple[Any, Any]:
+    env = SyncVectorEnv([make, make])
+    made = fingerprints(env)
+    env.reset(seed=seed)
+    return env, kept(made, env)
+
+
+def played(env: Any, steps: int = 7) -> list[Any]:
+    return [env.step(np.zeros(2, int))[0].copy() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+def test_wherever_its_state_is_an_environment_goes_on_exactly(make: Callable[[], gym.Env]) -> None:
+    env, made = begun(make, seed=1)
+    played(env)
+    state = reloaded(env_state(env, made))
+    expected = played(env)
+    assert len({float(step[0, 0]) for step in expected}) > 1
+    for _ in range(2):  # the state is not changed by those who go on from it
+        other, as_made = begun(make, seed=2)
+        played(other, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_env_state(other, state, as_made)
+        assert_alike(played(other), expected)
+
+
+class Iterating(Base):
+    def __init__(self) -> None:
+        self.numbers = iter(range(1000))
+
+    def draw(self) -> float:
+        return float(next(self.numbers))
+
+
+class Counting(Base):
+    def __init__(self) -> None:
+        numbers = iter(range(1000))
+        self.draw = lambda: float(next(numbers))  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(Iterating, r"Iterating\.numbers"), (Counting, r"env\.envs\[0\]\.draw\.numbers")],
+)
+def test_what_can_not_be_saved_is_named_by_where_it_is(make: Any, name: str) -> None:
+    env, made = begun(make, seed=1)
+    with pytest.raises(StateError, match=f"the environment's {name} can't be saved: got"):
+        env_state(env, made)
+
+
+class Switching(Base):
+    """Turns to another of its worlds."""
+
+    def __init__(self) -> None:
+        self.first, self.second = World(), World()
+        self.current: Any = self.first
+        self.spare: Any = None
+
+    def draw(self) -> float:
+        self.current, self.spare = self.second, World()
+        return self.current()
+
+
+class Mood(Base):
+    """Has a text that a step sets."""
+
+    def __init__(self) -> None:
+        self.mood = "calm"
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        self.mood = "awake"
+        return super().reset(seed=seed)
+
+    def draw(self) -> float:
+        self.mood = "angry"
+        return float(len(self.mood))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Switching, r"Switching\.current"), (Mood, r"Mood\.mood \(now 'awake'\)")]
+)
+def test_what_can_not_be_put_back_is_named_in_a_warning(make: Any, name: str) -> None:
+    env, made = begun(make, seed=1)
+    played(env)
+    state = reloaded(env_state(env, made))
+    other, as_made = begun(make, seed=2)
+    with pytest.warns(UserWarning, match=name):
+        load_env_state(other, state, as_made)
+
+
+def test_other_physics_in_the_class_are_named() -> None:
+    class Moon(Base):
+        gravity = 1.6
+
+        def draw(self) -> float:
+            return self.gravity
+
+    env, made = begun(Moon, seed=1)
+    state = reloaded(env_state(env, made))
+    Moon.gravity = 9.8
+    other, as_made = begun(Moon, seed=1)
+    with pytest.warns(UserWarning, match=r"class Moon\.gravity \(now 9\.8\)"):
+        load_env_state(other, state, as_made)
+    assert Moon.gravity == 9.8
+
+
+@pytest.mark.parametrize(
+    ("at", "name", "plain"),
+    [
+        ("class ClassAttribute", "draw", ("scalar", 1)),
+        ("class ClassAttribute", "rng", ("scalar", 1)),
+        ("class ClassAttribute", "new", ("scalar", 1)),
+        ("class ClassAttribute", "count", ("list", [])),
+        ("class ClassAttribute", "count", ("scalar", "text")),
+        ("env.envs[0]", "state_dict()", ("dict", [])),
+        ("env.envs[0]", "draw", ("scalar", 1)),
+        ("env.envs[0]", "x", ("same", ("env", "nowhere"))),
+    ],
+)
+def test_a_hostile_state_reaches_neither_classes_nor_methods(
+    at: str, name: str, plain: Any
+) -> None:
+    env, made = begun(ClassAttribute, seed=1)
+    state = env_state(env, made)
+    (part,) = [part for part in state if part["at"] == at]
+    part["values"][name] = plain
+    before = dict(vars(ClassAttribute))
+    with pytest.raises(StateError, match="written with another environment"):
+        load_env_state(env, reloaded(state), made)
+    assert dict(vars(ClassAttribute)) == before
