@@ -20,6 +20,7 @@ from lightning_rl.callbacks.interrupts import graceful_interrupt
 from lightning_rl.callbacks.last_line import LastLine
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
 from lightning_rl.callbacks.live_returns import LiveReturns
+from lightning_rl.callbacks.lost_ranks import lost_ranks_named
 from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.callbacks.run_facts import RunFacts
@@ -161,7 +162,7 @@ class AgentTrainer(Trainer):
         if is_compiled(model) and isinstance(to_uncompiled(model), LightningAgentModule):
             raise ConfigError(f"fit got what torch.compile has returned. {COMPILE_IN_PLACE}")
         if not isinstance(model, LightningAgentModule):
-            with quiet_lightning(in_notebook()), graceful_interrupt(self, model):
+            with self._training_any(model):
                 super().fit(
                     model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
                 )
@@ -182,6 +183,7 @@ class AgentTrainer(Trainer):
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None or in_notebook()),
             waiting_for_episodes(callbacks),
             one_writer(callbacks),
+            lost_ranks_named(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),
             graceful_interrupt(self, model),
@@ -195,6 +197,17 @@ class AgentTrainer(Trainer):
             super().fit(model, *data, ckpt_path, weights_only)
         if self.global_step == before > 0 and ckpt_path is None:
             warnings.warn(NOTHING_TRAINED, stacklevel=2)
+
+    @contextmanager
+    def _training_any(self, model: Any) -> Iterator[None]:
+        """Add what also suits a module that is no agent."""
+        callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
+        with (
+            quiet_lightning(in_notebook()),
+            lost_ranks_named(callbacks),
+            graceful_interrupt(self, model),
+        ):
+            yield
 
     def _loaders(
         self,
@@ -340,7 +353,9 @@ class AgentTrainer(Trainer):
         is_agent = isinstance(agent, LightningAgentModule)
         threads = torch_threads(self.torch_threads if is_agent else None)
         quiet = quiet_lightning(in_notebook() or is_agent)
-        with quiet, threads, modes_kept(agent), graceful_interrupt(self):
+        callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
+        lost = lost_ranks_named(callbacks)
+        with quiet, threads, modes_kept(agent), lost, graceful_interrupt(self):
             yield
 
     def _evaluation_data(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import two_ranks
 from two_ranks import EPISODES, MAX_ENV_STEPS, NUM_ENVS
@@ -154,3 +158,50 @@ def test_different_environments_are_an_error_in_both_processes(ranks: Any) -> No
     for rank in ranks:
         assert "differ in their observation space: rank 0 has" in rank["differing"]["error"]
         assert "rank 1 has" in rank["differing"]["error"]
+
+
+def test_a_process_that_is_killed_ends_the_other_which_names_it(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, two_ranks.__file__, str(tmp_path), "killed"],
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "lost: rank 1 has ended with exit code -9" in done.stderr
+    assert time.monotonic() - start < TIMEOUT / 2
+    pids = [int((tmp_path / f"pid{i}").read_text()) for i in (0, 1)]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def torchrun(folder: Path, *options: str, nodes: int = 1) -> Any:
+    """Start torchrun with the script of this module's trainings."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", *options,
+            f"--nproc-per-node={2 // nodes}", two_ranks.__file__, str(folder), "torchrun",
+        ],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"NODES": str(nodes)},
+    )  # fmt: skip
+
+
+def trained_alike(folder: Path, ranks: Any, *started: Any) -> None:
+    """Check that all has ended well, with the very weights of the processes Lightning starts."""
+    for process in started:
+        _, errors = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, errors
+    for i in (0, 1):
+        found = json.loads((folder / f"rank{i}.json").read_text())["PPO"]
+        assert found == ranks[i]["PPO"]["whole"]
+
+
+def test_torchrun_trains_as_lightnings_own_start_does(ranks: Any, tmp_path: Path) -> None:
+    trained_alike(tmp_path, ranks, torchrun(tmp_path, "--standalone"))
+
+
+def test_two_nodes_train_as_one_does(ranks: Any, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    started = [torchrun(tmp_path, *meeting, f"--node-rank={i}", nodes=2) for i in (0, 1)]
+    trained_alike(tmp_path, ranks, *started)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -32,12 +34,14 @@ from lightning_rl import (
     WorldModel,
     evaluate,
 )
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import ConfigError, RunError
 from lightning_rl.worlds import WorldModelConfig
 
 NUM_ENVS, MAX_ENV_STEPS, EPISODES = 4, 1000, 5
+NODES = int(os.environ.get("NODES", "1"))
 OPTIONS: dict[str, Any] = {
-    "accelerator": "cpu", "strategy": "ddp", "devices": 2, "logger": False,
+    "accelerator": "cpu", "strategy": "ddp", "devices": 2 // NODES, "num_nodes": NODES,
+    "logger": False,
     "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False,
 }  # fmt: skip
 SMALL_REPLAY = {
@@ -206,6 +210,23 @@ def differing(folder: Path) -> dict[str, Any]:
     return {"error": None}
 
 
+def killed(folder: Path) -> None:
+    """Train until rank 1 is killed; the other says how long it took to end."""
+    agent, (trainer, watch) = make_ppo(), make_trainer()
+    (folder / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
+
+    def kill(*_: Any) -> None:
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch.on_train_batch_start = kill  # type: ignore[method-assign]
+    try:
+        trainer.fit(agent, "CartPole-v1")
+    except RunError as error:
+        (folder / "error").write_text(str(error))
+        raise
+
+
 NORMALISED = {"normalize_observations": True, "normalize_rewards": True}
 CASES: dict[str, Callable[[Path], Any]] = {
     "PPO": lambda folder: resumed(
@@ -229,7 +250,11 @@ if __name__ == "__main__":
         warnings.filterwarnings("ignore", harmless)  # the last: of weights with one column
     folder = Path(sys.argv[1])
     note_evaluations()
+    if sys.argv[2:] == ["killed"]:
+        killed(folder)
     found = {}
+    if sys.argv[2:] == ["torchrun"]:
+        CASES = {"PPO": lambda folder: ppo(folder, {"gradient_clip_val": 0.1}, **NORMALISED)}
     for name, case in CASES.items():
         (folder / name).mkdir(exist_ok=True)
         found[name] = case(folder / name)
