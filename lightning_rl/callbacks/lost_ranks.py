@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from torch.distributed import DistError, TCPStore
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]  # it is documented
 
 from lightning_rl.errors import RunError
 
