@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import io
+import re
+import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
-from lightning_rl.classroom.questions import Session, sitting
 from lightning_rl.classroom.verdicts import judge
 
-FOLDER = Path(__file__).parents[1] / "tutorials" / "assignments"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tutorials" / "assignments"))
+from calibrate import (
+    FOLDER,
+    code_cells,
+    is_answer,
+    read,
+    sit,
+)
+
 SETS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-TRAINS = {("2_ppo", "q5")}  # takes many seconds
 WRONG = sorted((FOLDER / "answers").glob("*/wrong_*.py"))
-QUICK = [p for p in WRONG if (p.parent.name, p.stem.split("_")[1]) not in TRAINS]
 SOLUTION = ("### BEGIN SOLUTION", "### END SOLUTION")
+TRAINS = {  # what takes many seconds: calibrate.py measures it
+    f"{name} {question}"
+    for name in SETS
+    for cell in code_cells(name)
+    for question in re.findall(r'^@training\("(q\d+)"', cell.source, re.MULTILINE)
+}
 
 
-def cells(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+def key_of(path):
+    return f"{path.parent.name} {path.stem.split('_')[1]}"
 
 
-def is_answer(cell):
-    return cell.metadata.get("nbgrader", {}).get("solution", False)
+QUICK = [path for path in WRONG if key_of(path) not in TRAINS]
 
 
 def points(name, answers=None, student="demo", only=None):
     """Judge a set with some answers in the place of the notebook's: {question: (got, maximum)}."""
-    session = Session(name, student, "a key", "a secret", started=True)
-    namespace, questions = {"__name__": "graded"}, []
-    with sitting(session), contextlib.redirect_stdout(io.StringIO()):
-        for cell in cells(name):
-            source = (answers or {}).get(cell.id, cell.source) if is_answer(cell) else cell.source
-            exec(compile(source, cell.id, "exec"), namespace)  # noqa: S102 - our own notebooks
-            if cell.metadata.get("nbgrader", {}).get("grade"):
-                questions.append(cell.id.removesuffix("-check"))
-        chosen = [q for q in questions if (q == only if only else (name, q) not in TRAINS)]
+    with sit(name, answers or {}, student) as session:
+        chosen = [q for q in session.cases if (q == only if only else f"{name} {q}" not in TRAINS)]
         results = [judge(session, question) for question in chosen]
     return {r["question"]: (r["points"], r["maximum"]) for r in results}
 
@@ -49,15 +49,6 @@ def stub(source):
     """Take the solution out, as a student gets the cell."""
     before, _, rest = source.partition(SOLUTION[0])
     return f"{before}raise NotImplementedError{rest.partition(SOLUTION[1])[2]}"
-
-
-def read(path):
-    """Give a wrong answer: its set, its question, the points it must lose, and its code."""
-    source = path.read_text()
-    stated = next(node for node in ast.parse(source).body if isinstance(node, ast.Assign))
-    names, values = stated.targets[0].elts, stated.value
-    assert [name.id for name in names] == ["QUESTION", "LOSES"]
-    return path.parent.name, *ast.literal_eval(values), source
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -69,13 +60,13 @@ def test_the_notebooks_answers_get_all_points_with_twenty_variants(name):
 @pytest.mark.parametrize("name", SETS)
 def test_a_second_right_answer_gets_all_points(name):
     source = (FOLDER / "answers" / name / "right.py").read_text()
-    answers = {cell.id: "" for cell in cells(name) if is_answer(cell)} | {"q1": source}
+    answers = {cell.id: "" for cell in code_cells(name) if is_answer(cell)} | {"q1": source}
     assert all(got == most for got, most in points(name, answers).values())
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_what_a_student_starts_from_gets_nothing(name):
-    answers = {cell.id: stub(cell.source) for cell in cells(name) if is_answer(cell)}
+    answers = {cell.id: stub(cell.source) for cell in code_cells(name) if is_answer(cell)}
     assert all(got == 0 for got, _ in points(name, answers).values())
 
 

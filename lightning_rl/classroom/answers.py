@@ -63,7 +63,7 @@ class Answers:
         self.told, self.limits, self.kind = told, limits, kind
         self.end = time.monotonic() + limits.total_seconds
         self.until = self.end
-        self.cells: list[tuple[str, str]] = []  # those that worked, to begin anew with
+        self.cells: list[tuple[str, str, bool]] = []  # those that worked, to begin anew with
         self.problem = ""  # of the last cell that did not
         self.starts = 0
         self.calls = 0
@@ -81,12 +81,17 @@ class Answers:
         self._start()
         self.until = time.monotonic() + (START_SECONDS if trusted else self.limits.cell_seconds)
         try:
-            self.ask("cell", f"<{name}>", source)
-            self.cells.append((name, source))
+            self._cell(name, source, trusted)
+            self.cells.append((name, source, trusted))
         except SubmissionError as error:
             if trusted:
                 raise AssignmentError(f"cell {name!r} of the source fails: {error}") from error
             self.problem = f"the answer cell failed: {error}"
+
+    def _cell(self, name: str, source: str, trusted: bool) -> None:
+        if not trusted:
+            self.ask("seal")  # the formulas that a student is to write
+        self.ask("cell", f"<{name}>", source)
 
     def prepare(self, one: Case) -> None:
         """Give a case its time and the same random numbers as ever."""
@@ -194,8 +199,8 @@ class Answers:
         self.link = link
         self.end += time.monotonic() - begun  # the machine's time, not the answer's
         self.until = time.monotonic() + START_SECONDS
-        for name, source in self.cells:
-            self.ask("cell", f"<{name}>", source)
+        for cell in self.cells:
+            self._cell(*cell)
 
     def _begun(self) -> socket.socket:
         mine, its = socket.socketpair()

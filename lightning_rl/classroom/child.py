@@ -16,6 +16,7 @@ import torch
 
 from lightning_rl.classroom.notebooks import without_magic
 from lightning_rl.classroom.questions import Session, sitting
+from lightning_rl.classroom.sealing import seal
 from lightning_rl.classroom.verdicts import seed_all
 from lightning_rl.classroom.wire import WireError, leaves, pack, receive, send, unpack
 
@@ -43,6 +44,10 @@ class Child:
     def cell(self, name: str, source: str) -> None:
         """Run an answer's cell."""
         exec(compile(without_magic(source), name, "exec"), self.names)  # noqa: S102
+
+    def seal(self) -> None:
+        """Leave of the package's formulas those alone that the setup cells have given."""
+        seal(self.names.values())
 
     def look(self, name: str) -> Any:
         """Give what a name stands for: whether it is there, can be called, and its plain value."""
@@ -92,7 +97,7 @@ def described(error: BaseException) -> str:
 def obey(child: Child, link: socket.socket) -> None:
     """Do what a grader asks until it hangs up."""
     operations = {
-        name: getattr(child, name) for name in ("cell", "look", "call", "backward", "seed")
+        name: getattr(child, name) for name in ("cell", "seal", "look", "call", "backward", "seed")
     }
     while True:
         try:

@@ -24,9 +24,13 @@ CHEATS = {
     "hard": RIGHT | {"q1": "import torch\ndef double(values):\n    return torch.full((2,), 2.0)"},
     "patch": RIGHT
     | {"q1": "import torch\ntorch.isclose = lambda *a, **k: True\ndouble = lambda values: 7"},
+    "library": RIGHT
+    | {"q1": "from lightning_rl.agents.ppo import normalize\ndouble = lambda x: 2 * normalize(x)"},
     "detach": RIGHT | {"q2": "def loss(values):\n    return (values.detach() ** 2).sum()"},
 }
-POINTS = {"amy": 9, "exit": 6, "loop": 7, "missing": 6, "hard": 7, "patch": 6, "detach": 7}
+POINTS = {"amy": 9, "exit": 6, "loop": 7, "missing": 6, "hard": 7, "patch": 6, "detach": 7} | {
+    "library": 6
+}
 
 
 @pytest.mark.slow

@@ -5,8 +5,6 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from lightning_rl.functional import gae
-
 
 def discounted_returns(rewards, ended, gamma):
     columns = []
@@ -52,3 +50,43 @@ def actor_critic_gradients(logits, values, actions, returns):
     actor_loss = -(chosen * advantages).sum() / len(actions)
     critic_loss = nn.functional.mse_loss(values, returns.unsqueeze(1)) / 2
     return torch.autograd.grad(actor_loss + critic_loss, [logits, values])
+
+
+class Keeper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.policy = nn.Linear(6, 4, bias=False)
+        self.value = nn.Linear(6, 1, bias=False)
+
+
+keepers = []
+
+
+def start(seed):
+    torch.manual_seed(seed)
+    keeper = Keeper()
+    keepers.append((keeper, torch.optim.Adam(keeper.parameters(), lr=0.03)))
+
+
+def act(observations, greedy):
+    with torch.no_grad():
+        policy = Categorical(logits=keepers[-1][0].policy(observations))
+    return policy.probs.argmax(-1) if greedy else policy.sample()
+
+
+def learn(rollout):
+    keeper, optimizer = keepers[-1]
+    rewards, seen = rollout["rewards"], rollout["observations"]
+    values = 80 * keeper.value(seen).squeeze(-1)
+    never = torch.zeros_like(rewards, dtype=torch.bool)
+    last = never.clone()
+    last[-1] = True
+    before, after = values[:-1].detach(), values[1:].detach()
+    advantages = gae(rewards, before, after, last, never, 1.0, 0.95)
+    weights = rows_to_learn_from(advantages, ~never)
+    chosen = keeper.policy(seen[:-1]).log_softmax(-1)
+    chosen = chosen.gather(-1, rollout["actions"].unsqueeze(-1)).flatten()
+    errors = (values[:-1] - discounted_returns(rewards, last, 1.0)) / 80
+    optimizer.zero_grad()
+    ((errors**2).mean() / 2 - (chosen * weights).mean()).backward()
+    optimizer.step()
