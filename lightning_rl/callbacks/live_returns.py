@@ -24,6 +24,8 @@ from lightning_rl.stats.history import EpisodeHistory
 DRAWING_SHARE = 0.04  # of the wall time
 FIRST_FRAMES = 0.08  # seconds of drawing that a run may begin with: the first one loads fonts
 PAUSE = 0.2  # seconds between two frames, of which an iteration takes some more
+LONGEST_PAUSE = 0.4  # so that the curve is never half a second behind the progress bar
+STOPPED = 0.9  # of the budget: less was trained
 LOGGED_LATER = ("val_", "episode_")  # from the first evaluation, the first episode's end
 ALTERNATIVE = "Episode returns against env steps"  # where there are no pictures
 
@@ -31,7 +33,9 @@ ALTERNATIVE = "Episode returns against env steps"  # where there are no pictures
 class DrawingBudget:
     """Says when to draw: about five times a second, unless that took over 4 % of the time.
 
-    Sending the frames takes some more, 5 % in all. The first and the last picture are always drawn.
+    Sending the frames takes some more, 5 % in all. Where frames are so dear that there would be
+    less than two a second, up to twice as much is spent. The first and the last picture are always
+    drawn.
 
     Example:
         >>> budget = DrawingBudget()
@@ -47,7 +51,10 @@ class DrawingBudget:
         """Tell whether a frame can be afforded now."""
         now = time.perf_counter()
         allowed = DRAWING_SHARE * (now - self._start) + FIRST_FRAMES
-        return now - self._last >= PAUSE and self.spent <= allowed
+        pause = now - self._last
+        if pause >= LONGEST_PAUSE:
+            return self.spent <= 2 * allowed
+        return pause >= PAUSE and self.spent <= allowed
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -75,8 +82,9 @@ class LiveReturns(Callback):
     diamonds are evaluations. `AgentTrainer` adds one by itself (not with `live=False`). Outside a
     notebook nothing is drawn, unless a file is asked for. Drawing takes at most 5 % of the time, or
     one frame where the run is that short; the last picture stays in the saved notebook. It has a
-    background of its own, for dark themes: white, unless matplotlib's style is another one. The
-    colour-blind can tell its colours apart.
+    background of its own, so that it can be read in any theme: white, unless matplotlib's style is
+    another one, and dark where JupyterLab's or Notebook's theme is known to be. The colour-blind
+    can tell its colours apart.
 
     The trainings of one cell in one environment, such as a loop over seeds, share a picture, with
     a curve for each; agents of other settings get a label of their own. To compare trainings of
@@ -185,12 +193,14 @@ class LiveReturns(Callback):
         if self._running is not None:
             self._note_scalars(self._running, trainer.callback_metrics)
             self._running = None
+            self._end_at(pl_module.env_steps)
             self.draw()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Draw how far the run came: its last frame may be some seconds old."""
         if self._running is not None:
             self._running = None
+            self._end_at(pl_module.env_steps)
             self.draw()
 
     # ---- what is drawn -----------------------------------------------------------------------
@@ -243,6 +253,13 @@ class LiveReturns(Callback):
             name = f"{run.label}, run {number}" if run is self._running else run.label
             groups.setdefault("" if single else name, []).append(run.episodes)
         return groups
+
+    def _end_at(self, env_steps: float) -> None:
+        """Let the last picture of a run that was stopped end there, not at the budget's end."""
+        ends = [run.episodes["env_step"][-1] for run in self.runs if len(run.episodes)]
+        end = max([env_steps, *ends])
+        if end < STOPPED * self._env_steps:
+            self._env_steps, self._picture = end, None
 
     def draw(self, is_last: bool = True) -> None:
         """Draw a frame, show it and write it, on the drawing budget.

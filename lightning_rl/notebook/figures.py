@@ -10,21 +10,30 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lightning_rl.notebook.theme import darken, is_dark
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart. Pictures have a background of
-# their own, so that they can be read in a dark theme too: white, or that of matplotlib's style.
+# their own, so that they can be read in any theme: white, that of matplotlib's style, or a dark one
+# where the notebook's theme is known to be dark.
 DRAWING_BYTES = 8000  # a drawing has fewer, in a film's size
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 class NotebookFigure(Figure):
-    """A matplotlib figure that Jupyter shows as a picture although pyplot was never imported."""
+    """A matplotlib figure that Jupyter shows as a picture although pyplot was never imported.
+
+    In JupyterLab's dark theme it is shown in its dark form; a file has the colours that were given.
+    """
 
     def _repr_png_(self) -> bytes:
         """Draw the figure; IPython looks for this name."""
         canvas: Any = self.canvas  # untyped in matplotlib
         if not isinstance(canvas, FigureCanvasAgg):
             canvas = FigureCanvasAgg(self)  # becomes the figure's, and keeps its pixels
+        changed = darken(self.findobj()) if is_dark() else []
         canvas.draw()
+        for change, before in reversed(changed):
+            change(before)
         return still(pixels(canvas))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.transforms import Bbox
 
 from lightning_rl.notebook.curves import Point, draw_curves, draw_labels, outline
 from lightning_rl.notebook.figures import PALETTE, NotebookFigure, jpeg, pixels, still
+from lightning_rl.notebook.theme import darken, is_dark
 from lightning_rl.stats.history import EpisodeHistory
 
 WIDTH, RETURNS_HEIGHT, PANELS_HEIGHT, DPI = 700, 350, 160, 100  # pixels, and those of an inch
@@ -47,6 +49,9 @@ class LivePicture:
     ) -> None:
         self.panels, self.smooth, self.target = tuple(panels), smooth, target
         self.figure = make_figure(self.panels)
+        self._is_dark = is_dark()
+        if self._is_dark:
+            darken(self.figure.findobj())
         canvas: Any = FigureCanvasAgg(self.figure)  # untyped in matplotlib
         self._canvas = canvas
         self.figure.draw_artist(self.figure.patch)
@@ -57,6 +62,7 @@ class LivePicture:
         self._limits: list[Limits | None] = [None] * count
         self._env_steps = 0.0  # where the axis of env steps ends
         self._moving: list[tuple[Any, Artist]] = []  # axes, and what was put onto them
+        self._lines: dict[str, list[Any]] = {}  # of each panel: a line for each run
         axes = self.figure.axes[0]
         self._waiting = axes.text(
             0.5, 0.5, WAITING, ha="center", alpha=0.6, transform=axes.transAxes, animated=True
@@ -82,17 +88,21 @@ class LivePicture:
         returns, *panels = self.figure.axes
         curves = draw_curves(returns, runs, self.smooth, evaluations, each=True)
         self._moving = [(returns, artist) for artist in curves]
-        for axes, name in zip(panels, self.panels, strict=True):
-            self._moving += [(axes, line) for line in _draw_panel(axes, name, scalars)]
-        for _, artist in self._moving:
+        if self._is_dark:
+            darken(curves)
+        for artist in curves:
             artist.set_animated(True)  # left out of what is kept
+        lines = [
+            self._panel_lines(axes, name, scalars)
+            for axes, name in zip(panels, self.panels, strict=True)
+        ]
         begun = [history for group in runs.values() for history in group if len(history)]
         self._widen(begun, evaluations, scalars, env_steps)
         self._keep([str(artist.get_label()) for artist in curves])
         for part in self._kept:
             self._canvas.restore_region(part)
         self._waiting.set_visible(not begun)
-        for axes, artist in [*self._moving, (returns, self._waiting)]:
+        for axes, artist in [*self._moving, (returns, self._waiting), *chain(*lines)]:
             axes.draw_artist(artist)
 
     def jpeg(self) -> bytes:
@@ -123,6 +133,19 @@ class LivePicture:
         values += [[y for run in scalars for _, y in run.get(name, ())] for name in self.panels]
         self._limits = [roomy(y, old) for y, old in zip(values, self._limits, strict=True)]
 
+    def _panel_lines(
+        self, axes: Any, name: str, scalars: Sequence[Scalars]
+    ) -> list[tuple[Any, Artist]]:
+        """Bring the lines of a panel up to date, one for each run; making new ones is dear."""
+        lines = self._lines.setdefault(name, [])
+        for color in (PALETTE * len(scalars))[len(lines) : len(scalars)]:
+            lines += axes.plot([], [], color=color, linewidth=1, animated=True)
+        for line, run in zip(lines, scalars, strict=True):
+            points = np.array(run.get(name, []), dtype=np.float64).reshape(-1, 2)
+            line.set_data(*outline(*points.T))
+            line.set_marker("." if len(points) == 1 else "")
+        return [(axes, line) for line in lines]
+
     def _keep(self, labels: Sequence[str]) -> None:
         """Draw the plots without their curves, where other limits or another legend are due."""
         legend = [label for label in labels if not label.startswith("_")]
@@ -134,6 +157,8 @@ class LivePicture:
             axes.set(xlim=(0.0, self._env_steps or 1.0), ylim=self._limits[index] or (0.0, 1.0))
             if index == 0:
                 draw_labels(axes, self.target)
+            if self._is_dark:
+                darken(axes.findobj())
             self._canvas.restore_region(self._empty)
             self.figure.draw_artist(axes)
             self._kept[index] = self._canvas.copy_from_bbox(self._part(index))
@@ -169,15 +194,6 @@ def roomy(values: Any, before: Limits | None) -> Limits | None:
         low, high = min(low, before[0]), max(high, before[1])
     edges = ROUND_NUMBERS.tick_values(low, high if high > low else 1.0)
     return float(edges[0]), float(edges[-1])
-
-
-def _draw_panel(axes: Any, name: str, scalars: Sequence[Scalars]) -> list[Artist]:
-    lines: list[Artist] = []
-    for index, run in enumerate(scalars):
-        points = np.array(run.get(name, []), dtype=np.float64).reshape(-1, 2)
-        color = PALETTE[index % len(PALETTE)]
-        lines += axes.plot(*outline(*points.T), ".-", color=color, linewidth=1, markersize=2)
-    return lines
 
 
 def size_in_pixels(num_panels: int) -> tuple[int, int]:
