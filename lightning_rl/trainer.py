@@ -15,19 +15,17 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.compile import to_uncompiled
 
 from lightning_rl.agent import LightningAgentModule
-from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.in_notebook import live_in_notebook
 from lightning_rl.callbacks.interrupts import graceful_interrupt
-from lightning_rl.callbacks.last_line import LastLine
 from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
-from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.callbacks.lost_ranks import lost_ranks_named
 from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
 from lightning_rl.callbacks.run_facts import RunFacts
 from lightning_rl.checkpoints.latest import last_run
 from lightning_rl.datamodule import check_bound_for, early_loaders, has_validation_data
-from lightning_rl.envs.vectorize import is_env
-from lightning_rl.envs.workers import WAIT_SECONDS
+from lightning_rl.envs.vectorize import Vectorized, is_env, vectorization_mode
+from lightning_rl.envs.workers import WAIT_SECONDS, check_start
 from lightning_rl.errors import ConfigError, StateError
 from lightning_rl.evaluation import EvaluationDataLoader
 from lightning_rl.loader import EnvDataLoader
@@ -62,6 +60,10 @@ class AgentTrainer(Trainer):
             Default: 65,536, unless `max_epochs`, `max_steps` or `max_time` limits the run.
         num_envs: sub-environments to make from a name, spec or function. Default: the agent's
             (`agent.default_num_envs`).
+        vectorization: how they are stepped: "sync", one after the other; "async", each in a process
+            of its own, which pays where a step takes longer than a millisecond; or
+            "vector_entry_point", by a vector environment of the environment's author. Default: the
+            last, where there is one, else "sync".
         seed: of weights, environments and random numbers. Default: drawn from torch's random
             numbers, so that `lightning.seed_everything` fixes it; read it at `trainer.seed`.
         evaluate_every_env_steps: evaluate during `fit` in a separate environment whenever so many
@@ -95,6 +97,7 @@ class AgentTrainer(Trainer):
         *,
         max_env_steps: int | None = None,
         num_envs: int | None = None,
+        vectorization: str | None = None,
         seed: int | None = None,
         evaluate_every_env_steps: int | None = None,
         evaluation_episodes: int = 100,
@@ -107,6 +110,7 @@ class AgentTrainer(Trainer):
     ) -> None:
         self.max_env_steps = given_count("max_env_steps", max_env_steps)
         self.num_envs = given_count("num_envs", num_envs)
+        self.vectorization = vectorization_mode(vectorization)
         self.seed = None if seed is None else seed_number(seed)
         every = given_count("evaluate_every_env_steps", evaluate_every_env_steps)
         self.evaluate_every_env_steps = every
@@ -219,9 +223,12 @@ class AgentTrainer(Trainer):
         validation: Any,
     ) -> tuple[Any, Any]:
         """Make the loaders of training and of evaluation, which is in the same env by default."""
+        data = self._vectorized(agent, data)
         loader = self._training_loader(agent, data)
         if loader is not data:
             made.callback(loader.close)
+        if isinstance(loader, EnvDataLoader):
+            check_start(loader.env, self._options.get("strategy"))
         if is_new:  # a checkpoint would bring the spaces
             check_bound_for(agent, data)
         if not evaluates:
@@ -257,7 +264,14 @@ class AgentTrainer(Trainer):
         budget = of_loader if self.max_env_steps is None else self.max_env_steps
         return DEFAULT_MAX_ENV_STEPS if budget is None and not self._is_limited else budget
 
+    def _vectorized(self, agent: LightningAgentModule, env: Any) -> Any:
+        """Let an environment be stepped as `vectorization` says; give other data as they are."""
+        if self.vectorization is None or isinstance(env, Vectorized) or not is_env(env):
+            return env
+        return Vectorized(env, self.num_envs or agent.default_num_envs, self.vectorization)
+
     def _evaluation_loader(self, agent: LightningAgentModule, env: Any) -> EvaluationDataLoader:
+        env = self._vectorized(agent, env)
         seed = self._draw_seed() + EVALUATION_SEED_OFFSET
         limits = self.evaluation_episodes, seed, self.max_episode_steps, self.env_timeout
         loader = EvaluationDataLoader(agent, env, *limits, num_processes=self.world_size)
@@ -423,28 +437,3 @@ def modes_kept(model: Any) -> Iterator[None]:
         for module in [] if model is None else model.modules():
             module.training = modes.get(module, True)
         raise
-
-
-@contextmanager
-def live_in_notebook(trainer: Trainer, live: bool = True) -> Iterator[None]:
-    """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own.
-
-    A last line takes the place of the buttons and the bar.
-    """
-    callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
-    added: list[Any] = []
-    if live and in_notebook():
-        kinds: dict[Any, Any] = {LiveReturns: LiveReturns.of_cell, Controls: Controls}
-        missing = [kind for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
-        added = [kinds[kind]() for kind in missing]
-    own = [index for index, c in enumerate(callbacks) if isinstance(c, LiveReturns)]
-    place = own[0] + 1 if own else 0  # the picture on top, then the buttons, then the progress bar
-    callbacks[place:place] = added
-    if in_notebook():
-        added.append(LastLine())
-        callbacks.insert(0, added[-1])  # before the buttons forget that one was clicked
-    try:
-        yield
-    finally:
-        for callback in added:
-            callbacks.remove(callback)

@@ -73,6 +73,14 @@ def test_fit_closes() -> None:
     trained(evaluate_every_env_steps=128, evaluation_episodes=3)
 
 
+def test_processes_that_a_trainer_was_asked_for_end_with_it() -> None:
+    options: Any = {"vectorization": "async", "evaluation_episodes": 3}
+    agent = trained(**options, evaluate_every_env_steps=128)
+    trainer = make_trainer(**options)
+    (found,) = trainer.test(agent, Door, verbose=False)
+    assert found["test_episode_length"] == 5.0  # as long as a Door stays open
+
+
 def test_fit_closes_the_environment_of_a_datamodule() -> None:
     class Doors(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:

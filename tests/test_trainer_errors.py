@@ -15,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lightning_rl import (
@@ -432,3 +433,16 @@ def test_an_environment_that_cannot_be_copied_is_refused_before_training_if_it_i
     with pytest.raises(EnvError, match="can't be copied for evaluation"):
         make_trainer(max_env_steps=200, evaluate_every_env_steps=100).fit(agent, uncopyable_env())
     assert agent.env_steps == 0
+
+
+@pytest.mark.parametrize(
+    "devices", [{"accelerator": "cuda", "devices": [99]}, {"accelerator": "cpu", "devices": 0}]
+)
+def test_devices_that_do_not_exist_are_refused_as_lightning_does(devices: dict[str, Any]) -> None:
+    with pytest.raises(MisconfigurationException, match=r"available|only has|devices"):
+        AgentTrainer(**devices)
+
+
+def test_an_unknown_way_of_stepping_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="vectorization='threads'; expected one of"):
+        AgentTrainer(vectorization="threads")

@@ -7,6 +7,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +21,7 @@ from gymnasium.wrappers.vector import RecordVideo as VectorRecordVideo
 from lightning_rl.envs.closing import close_env
 from lightning_rl.envs.faults import explained_workers
 from lightning_rl.envs.handles import find_handle, find_shared, is_plain
-from lightning_rl.envs.vectorize import EnvLike, make_one, make_vector_env, stack_envs
+from lightning_rl.envs.vectorize import EnvLike, Vectorized, make_one, make_vector_env, stack_envs
 from lightning_rl.errors import EnvError
 from lightning_rl.settings import count
 
@@ -70,6 +71,9 @@ def make_separate_env(env: EnvLike, max_envs: int) -> VectorEnv:
     elif isinstance(env, gym.Env):
         made = make_vector_env(stack_envs([copy_env(env) for _ in range(few)]), 1)
     else:
+        if isinstance(env, Vectorized):
+            source = _without_shows(env.env) if isinstance(env.env, EnvSpec) else env.env
+            env = replace(env, env=source, num_envs=min(few, env.num_envs))
         made = make_vector_env(env, few)
     shown: VectorEnv = _unshown(made)
     return shown

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import gymnasium as gym
 from gymnasium import Space, spaces
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.envs.registration import EnvSpec, VectorizeMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightning_rl.envs.faults import explained_workers
 from lightning_rl.envs.tuples import NamedTupleObservations
@@ -189,3 +191,76 @@ def _explained(name: str | EnvSpec) -> Iterator[None]:
             f"no environment could be made from {name!r}: {error} "
             "Give the name of a registered environment; gymnasium.pprint_registry() lists them."
         ) from error
+
+
+# ---- in processes, or by its author's code -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Vectorized:
+    """A function that makes a vector environment whose sub-environments are stepped in some way.
+
+    Args:
+        env: a name, a spec, a function that makes a single environment, or a list of them.
+        num_envs: sub-environments, where the number is open.
+        mode: one of Gymnasium's: "sync", "async" (a process each) or "vector_entry_point" (the
+            author's own vector environment).
+
+    Raises:
+        ConfigError: when called, if the environment can't be stepped that way.
+
+    Example:
+        >>> env = Vectorized("CartPole-v1", num_envs=2, mode="async")()
+        >>> type(env.unwrapped).__name__
+        'AsyncVectorEnv'
+        >>> env.close()
+    """
+
+    env: Any
+    num_envs: int
+    mode: str
+
+    def __call__(self) -> VectorEnv:
+        """Make it."""
+        if isinstance(self.env, str | EnvSpec):
+            with _explained(self.env):
+                return gym.make_vec(self.env, self.num_envs, vectorization_mode=self.mode)
+        makers = self._makers()
+        if self.mode == VectorizeMode.VECTOR_ENTRY_POINT.value:
+            self._refuse("made by a function or a list", "a name or a spec, which has such a one")
+        if self.mode == VectorizeMode.SYNC.value:
+            return stack_envs([make() for make in makers])
+        return AsyncVectorEnv(makers)
+
+    def _makers(self) -> list[Callable[[], Any]]:
+        is_list = isinstance(self.env, list | tuple)
+        parts = list(self.env) if is_list else [self.env] * self.num_envs
+        for part in parts:
+            if isinstance(part, gym.Env | VectorEnv):
+                self._refuse(f"a {type(part).__name__} that is made already", "how to make it")
+        first = make_one(parts[0])
+        first.close()
+        if isinstance(first, VectorEnv):
+            self._refuse(
+                f"a function that makes a {type(first).__name__}", "one for single environments"
+            )
+        return [partial(make_one, part) for part in parts]
+
+    def _refuse(self, got: str, expected: str) -> NoReturn:
+        raise ConfigError(
+            f"vectorization={self.mode!r} with an environment that is {got}; expected {expected}: "
+            "a name, a spec, a function that makes a single environment, or a list of them. Leave "
+            "vectorization out to use an environment as it is."
+        )
+
+
+def vectorization_mode(mode: str | None) -> str | None:
+    """Check how sub-environments shall be stepped; None leaves it open.
+
+    Raises:
+        ConfigError: for a name that is none of Gymnasium's.
+    """
+    known = [kind.value for kind in VectorizeMode]
+    if mode is not None and mode not in known:
+        raise ConfigError(f"vectorization={mode!r}; expected one of {known}, or None.")
+    return mode

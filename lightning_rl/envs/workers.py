@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
+from lightning_rl.errors import ConfigError
+
 WAIT_SECONDS = 60.0  # for one step or reset of all workers: longer than any that is at work
 EXIT_SECONDS = 2.0  # a process that was told to end takes no longer
 
@@ -33,6 +35,29 @@ def limit_waiting(env: VectorEnv, seconds: float | None) -> None:
     if isinstance(base, AsyncVectorEnv):
         for name in ("reset_wait", "step_wait", "call_wait"):
             setattr(base, name, _with_default(getattr(type(base), name), base, seconds))
+
+
+def check_start(env: VectorEnv, strategy: Any) -> None:
+    """Check that an environment can follow a training into the processes that a strategy starts.
+
+    Args:
+        env: made in this process.
+        strategy: as given to the trainer. Those whose processes run the script anew make their own.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    name = strategy if isinstance(strategy, str) else ""
+    if name.startswith("ddp_spawn"):
+        raise ConfigError(
+            f"strategy={name!r} would send the environment to other processes, which can't be done "
+            "with a running one; expected 'ddp' in a script, or 'ddp_notebook' in a notebook."
+        )
+    if name.startswith(("ddp_notebook", "ddp_fork")) and isinstance(env.unwrapped, AsyncVectorEnv):
+        raise ConfigError(
+            f"strategy={name!r} copies this process, but the workers of an AsyncVectorEnv listen "
+            'to this one alone; expected vectorization="sync" or another vector environment.'
+        )
 
 
 def _with_default(method: Callable[..., Any], env: Any, seconds: float | None) -> Any:

@@ -11,8 +11,9 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from lightning_rl.envs.closing import close_env
 from lightning_rl.envs.separate import make_separate_env
-from lightning_rl.envs.vectorize import is_env, make_vector_env
+from lightning_rl.envs.vectorize import Vectorized, is_env, make_vector_env, vectorization_mode
 from lightning_rl.errors import ConfigError, EnvError, SpaceError
 
 # ---- make_vector_env -----------------------------------------------------------------------------
@@ -161,3 +162,62 @@ NOTHING = spaces.Box(-1, 1, (0,))
 def test_spaces_without_a_number_are_refused(made: list[Any], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         make_vector_env(lambda: Empty(*made), num_envs=2)
+
+
+# ---- stepped as asked for ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "mode", "kind", "num_envs"),
+    [
+        ("CartPole-v1", "sync", "SyncVectorEnv", 2),
+        ("CartPole-v1", "async", "AsyncVectorEnv", 2),
+        ("CartPole-v1", "vector_entry_point", "CartPoleVectorEnv", 2),
+        (gym.spec("Pendulum-v1"), "async", "AsyncVectorEnv", 2),
+        (cartpole, "async", "AsyncVectorEnv", 2),
+        (cartpole, "sync", "SyncVectorEnv", 2),
+        (["CartPole-v1", cartpole, cartpole], "async", "AsyncVectorEnv", 3),
+    ],
+)
+def test_an_environment_is_stepped_as_asked_for(
+    env: Any, mode: str, kind: str, num_envs: int
+) -> None:
+    asked = Vectorized(env, 2, mode)
+    assert is_env(asked)
+    made = make_vector_env(asked, num_envs=7)
+    separate = make_separate_env(asked, max_envs=100)
+    for vector_env in (made, separate):
+        assert (type(vector_env.unwrapped).__name__, vector_env.num_envs) == (kind, num_envs)
+        close_env(vector_env)
+
+
+def test_few_episodes_take_few_processes() -> None:
+    separate = make_separate_env(Vectorized("CartPole-v1", 8, "async"), max_envs=2)
+    assert separate.num_envs == 2
+    close_env(separate)
+
+
+@pytest.mark.parametrize(
+    ("env", "mode", "message"),
+    [
+        (cartpole(), "async", "a TimeLimit that is made already; expected how to make it"),
+        (["CartPole-v1", cartpole()], "sync", "made already"),
+        (SyncVectorEnv([cartpole]), "async", "a SyncVectorEnv that is made already"),
+        (lambda: SyncVectorEnv([cartpole]), "async", "a function that makes a SyncVectorEnv"),
+        (cartpole, "vector_entry_point", "expected a name or a spec"),
+    ],
+)
+def test_what_can_not_be_stepped_that_way_is_refused(env: Any, mode: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_vector_env(Vectorized(env, 2, mode), num_envs=2)
+
+
+def test_an_author_without_a_vector_environment_is_named() -> None:
+    with pytest.raises(EnvError, match=r"Pendulum-v1.*vector entry point"):
+        make_vector_env(Vectorized("Pendulum-v1", 2, "vector_entry_point"), num_envs=2)
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"vectorization='threads'; expected one of .'async', "):
+        vectorization_mode("threads")
+    assert vectorization_mode(None) is None

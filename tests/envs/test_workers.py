@@ -5,15 +5,18 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from broken_env import FAILING_STEP, Breaking
 from counting_env import zeros
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from lightning_rl import AgentTrainer, PPOAgent
 from lightning_rl.envs.runner import EnvRunner
 from lightning_rl.envs.vectorize import make_vector_env
-from lightning_rl.errors import EnvError
+from lightning_rl.envs.workers import check_start
+from lightning_rl.errors import ConfigError, EnvError
 
 # Gymnasium warns of what a worker raised, with its traceback.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(Received the|Traceback|Raising the last)")
@@ -91,3 +94,20 @@ def test_waiting_may_be_unlimited() -> None:
     env.step_async(zeros(env))
     assert len(env.step_wait()) == 5
     env.close()
+
+
+@pytest.mark.parametrize("strategy", ["ddp_notebook", "ddp_fork_find_unused_parameters_true"])
+def test_workers_do_not_follow_into_a_copy_of_the_process(strategy: str) -> None:
+    env = gym.make_vec("CartPole-v1", num_envs=1, vectorization_mode="async")
+    with pytest.raises(ConfigError, match=f"strategy='{strategy}' copies this process"):
+        check_start(env, strategy)
+    check_start(env, "ddp")  # whose processes run the script anew
+    env.close()
+    check_start(gym.make_vec("CartPole-v1", num_envs=1), strategy)
+
+
+def test_no_environment_is_sent_to_spawned_processes() -> None:
+    with pytest.raises(ConfigError, match="expected 'ddp' in a script, or 'ddp_notebook'"):
+        AgentTrainer(strategy="ddp_spawn", accelerator="cpu", devices=2, quiet=True).fit(
+            PPOAgent(), "CartPole-v1"
+        )
