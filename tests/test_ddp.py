@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 TIMEOUT = 240  # seconds after which a run counts as deadlocked
 RESUMED = ["PPO", "DQN", "SAC", "world model"]
-PPO_ALONE = ["no seed", "target_kl", "small minibatches"]
+PPO_ALONE = ["no seed", "target_kl", "whole rollout", "small minibatches"]
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,9 @@ CASES: dict[str, Callable[[Path], Any]] = {
     "world model": world_model,
     "no seed": lambda folder: ppo(folder, {"seed": None}),
     "target_kl": lambda folder: ppo(folder, {}, target_kl=1e-4, update_epochs=10),
+    "whole rollout": lambda folder: ppo(
+        folder, {}, normalize_advantages=False, normalize_whole_rollout=True
+    ),
     "small minibatches": lambda folder: ppo(folder, {}, batch_size=2, update_epochs=1),
     "evaluated": evaluated,
     "differing": differing,

@@ -39,7 +39,7 @@ from lightning_rl.functional import (
 from lightning_rl.networks.actor_critic import ActorCriticNetwork, check_actor_critic_outputs
 from lightning_rl.networks.distributions import ActionDistribution, action_distribution
 from lightning_rl.settings import Settings
-from lightning_rl.stats.normalization import ObservationNormalizer, RewardScaler
+from lightning_rl.stats.normalization import ObservationNormalizer, RewardScaler, RunningMoments
 from lightning_rl.updates import can_fuse
 
 
@@ -61,7 +61,8 @@ class PPOConfig(Settings):
     target_kl: float | None = None  # stop an iteration's updates above 1.5 times this
     anneal_learning_rate: bool = True  # linearly, to 0 at the end of the budget
     anneal_clip_range: bool = True
-    normalize_advantages: bool = True  # within each minibatch
+    normalize_advantages: bool = True  # within each minibatch of each process
+    normalize_whole_rollout: bool = False  # instead: advantages over the rows of all processes
     normalize_observations: bool = False  # by running statistics
     normalize_rewards: bool = False  # by the running deviation of the return
 
@@ -83,6 +84,11 @@ class PPOConfig(Settings):
         )
         self.require_not_negative("value_coef", "entropy_coef")
         self.require_fractions("gamma", "gae_lambda")
+        if self.normalize_advantages and self.normalize_whole_rollout:
+            raise ConfigError(
+                "normalize_whole_rollout=True, and normalize_advantages=True, which would do so "
+                "again in each minibatch; expected one of the two. Set the other to False."
+            )
 
 
 class PPOAgent(LightningAgentModule):
@@ -192,7 +198,16 @@ class PPOAgent(LightningAgentModule):
             "returns": (advantages + values[:-1]).flatten(),
         }
         valid_rows = data["valid"].flatten().nonzero().squeeze(-1)
-        return {name: select(column, valid_rows) for name, column in batch.items()}
+        return self.standardized({n: select(v, valid_rows) for n, v in batch.items()})
+
+    def standardized(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Normalise advantages by the whole rollout of all processes, if the settings say so."""
+        if self.config.normalize_whole_rollout:
+            moments = RunningMoments(())
+            moments.update(batch["advantages"].cpu().numpy(), self.ranks.gather)
+            std = float(moments.variance) ** 0.5
+            batch["advantages"] = (batch["advantages"] - float(moments.mean)) / (std + 1e-8)
+        return batch
 
     def next_values(self, values: Tensor) -> Tensor:
         """Give V of the state that each step led to, (T, N), from the rows' values (T + 1, N).

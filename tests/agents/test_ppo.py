@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 
 from lightning_rl import AgentTrainer, EnvDataLoader, PPOAgent, PPOConfig, evaluate
-from lightning_rl.errors import ShapeError
+from lightning_rl.errors import ConfigError, ShapeError
 from lightning_rl.networks import GaussianHead
 from lightning_rl.testing.probe_envs import CountingEnv, IdentityEnv
 
@@ -579,3 +579,23 @@ def test_actions_with_an_axis_too_many_are_refused() -> None:
     agent = bound(gym.make_vec("CartPole-v1", 2), cls=ColumnPPO)
     with pytest.raises(ShapeError, match=r"actions of shape \(2, 1\); expected \(2,\)"):
         agent.rollout(64)
+
+
+def test_advantages_can_be_normalised_by_the_rollouts_of_all_processes() -> None:
+    whole = {"normalize_advantages": False, "normalize_whole_rollout": True}
+    agent = bound(counting([4], [9]), rollout_steps=8, batch_size=8, **whole)
+    agent.rollout(8)
+    alone = agent.compute_advantages()["advantages"]
+    torch.testing.assert_close(alone.mean(), torch.tensor(0.0), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(alone.std(correction=0), torch.tensor(1.0))
+    raw, other = torch.tensor([0.0, 1.0, 2.0]), np.array([1.0, 8.0, 0.0])  # another's: one of 8
+    agent.ranks.gather = lambda own: np.stack([own, other])
+    shared = agent.standardized({"advantages": raw})["advantages"]
+    everything = np.array([0.0, 1.0, 2.0, 8.0])
+    expected = (everything[:3] - everything.mean()) / everything.std()
+    np.testing.assert_allclose(shared, expected, rtol=1e-6)
+
+
+def test_advantages_are_normalised_once() -> None:
+    with pytest.raises(ConfigError, match="expected one of the two"):
+        PPOConfig(normalize_whole_rollout=True)
