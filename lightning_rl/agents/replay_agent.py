@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Callback, Timer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -17,9 +20,11 @@ from lightning_rl.agent import LightningAgentModule
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.envs.runner import to_env_actions
-from lightning_rl.errors import ConfigError, StateError
+from lightning_rl.errors import ConfigError, NonFiniteError, StateError
 from lightning_rl.policy import check_acted
 from lightning_rl.settings import Settings, local_path
+
+CHECKPOINT_BYTES = 1e9  # of a replay buffer in a checkpoint: more is said before the first is saved
 
 
 @dataclass(frozen=True)
@@ -139,15 +144,36 @@ class ReplayAgentModule(LightningAgentModule):
 
     def setup(self, stage: str) -> None:
         """Check the trainer's settings."""
-        super().setup(stage)
         if self.config.buffer_directory is not None and self.trainer.world_size > 1:
             raise ConfigError(
                 f"buffer_directory={self.config.buffer_directory!r} with "
                 f"{self.trainer.world_size} processes; expected 1, as they would overwrite each "
                 "other's transitions. Keep the buffers in memory."
             )
+        super().setup(stage)
+        if stage == "fit" and self.replay_buffer is not None:
+            self._say_what_checkpoints_take()
         if stage == "fit" and not self.trainer.ckpt_path:  # a checkpoint brings a buffer
             self._check_budget(0 if self.replay_buffer is None else len(self.replay_buffer))
+
+    def _say_what_checkpoints_take(self) -> None:
+        """Warn before a buffer in memory makes checkpoints that may fill the disk."""
+        buffer, trainer = self.replay_buffer, self.trainer
+        if buffer.folder is not None or not trainer.checkpoint_callbacks:
+            return
+        capacity = buffer.num_envs * (buffer.num_rows - 1)
+        held = min(self.max_env_steps or capacity, capacity)
+        size, each = buffer.nbytes * held / capacity, buffer.nbytes / capacity
+        if size > CHECKPOINT_BYTES:
+            folder = Path(trainer.default_root_dir).absolute()
+            free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+            warnings.warn(
+                f"each checkpoint holds the replay buffer: up to {size / 1e9:.1f} GB of {held} "
+                f"transitions, {each / 1e3:.1f} MB for each 1,000; "
+                f"{free / 1e9:.1f} GB of the disk are free. Set buffer_directory in the agent's "
+                "config to keep it in a folder beside them, which is written once.",
+                stacklevel=2,
+            )
 
     def _check_budget(self, num_held: int) -> None:
         """Refuse a budget that the first random actions would use up."""
@@ -206,6 +232,10 @@ class ReplayAgentModule(LightningAgentModule):
         if stage == "fit" and buffer is not None:
             buffer.close()
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Save the folder after an error, too. Overriding needs `super()`."""
+        return [SavesFolder()]
+
     def extra_state(self) -> dict[str, Any]:
         """Save the buffer and the count of updates too."""
         state = super().extra_state() | {"num_updates": self.num_updates}
@@ -219,6 +249,18 @@ class ReplayAgentModule(LightningAgentModule):
         self._saved_buffer = state.get("replay_buffer")
         if self._saved_buffer is not None and self.runner is not None:
             self.replay_buffer = self.make_buffer(self.runner.num_envs)
+
+
+class SavesFolder(Callback):
+    """Saves the folder of a buffer when `fit` ends in an error, which calls no `teardown`."""
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Leave out what was not checked, save the rest, and let others have the folder."""
+        buffer: ReplayBuffer | None = getattr(pl_module, "replay_buffer", None)
+        if buffer is not None:
+            with contextlib.suppress(NonFiniteError):
+                buffer.check_finite()
+            buffer.close()
 
 
 def make_target(network: nn.Module) -> nn.Module:

@@ -154,23 +154,6 @@ def check_finite(name: str, values: NDArray[Any], first_step: int, first_env: in
         )
 
 
-def ring_layout(
-    observation_space: Space, action_space: Space, num_rows: int, num_envs: int
-) -> Fields:
-    """Lay out a ring's arrays: name -> (dtype, shape (R, N, ...)). Actions take least memory."""
-    parts = named_arrays(allocate(observation_space, 0))
-    parts["actions"] = allocate_actions(action_space, 0)
-    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
-        largest = np.max(
-            action_space.n if isinstance(action_space, spaces.Discrete) else action_space.nvec
-        )
-        parts["actions"] = parts["actions"].astype(np.min_scalar_type(int(largest) - 1))
-    parts["rewards"] = np.zeros(0, dtype=np.float32)
-    parts["flags"] = np.zeros(0, dtype=np.uint8)
-    shape = (num_rows, num_envs)
-    return {name: (str(part.dtype), (*shape, *part.shape[1:])) for name, part in parts.items()}
-
-
 def to_device(batch: dict[str, Any], device: torch.device | str, dtype: Any) -> dict[str, Any]:
     """Put a drawn batch on a device; what the network sees of floats gets `dtype`."""
     seen = ("observations", "next_observations", "actions")

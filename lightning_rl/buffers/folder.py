@@ -136,6 +136,13 @@ class ReplayFolder:
             self._lock.release()
         self._lock = None
 
+    def save_and_close(self, ring: Ring) -> None:
+        """Flush, and let others open it, also if that fails."""
+        try:
+            self.flush(ring)
+        finally:
+            self.close()
+
     def _create(self) -> None:
         """Reserve the room of all files: writing to a map on a full disk kills the process."""
         sizes = {n: int(np.prod(s)) * np.dtype(d).itemsize for n, (d, s) in self.fields.items()}

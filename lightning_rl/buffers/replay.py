@@ -19,7 +19,6 @@ from lightning_rl.buffers.arrays import (
     check_finite,
     named_arrays,
     observations_in,
-    ring_layout,
     select,
     split,
     to_device,
@@ -27,6 +26,7 @@ from lightning_rl.buffers.arrays import (
     write,
 )
 from lightning_rl.buffers.folder import ReplayFolder, Ring
+from lightning_rl.buffers.ring import allocate_ring, ring_layout
 from lightning_rl.envs.runner import ObservationArrays, VectorStep
 from lightning_rl.errors import ConfigError, NonFiniteError, StateError
 from lightning_rl.settings import count, real_number
@@ -66,7 +66,7 @@ class ReplayBuffer:
         head: the row that is filled next.
 
     Raises:
-        ConfigError: for a setting out of its range, or a folder that can't be used.
+        ConfigError: for a setting out of its range, or a memory or folder that can't hold it.
         LockedError: if another buffer has the folder open.
         SpaceError: if the folder holds the transitions of another environment.
 
@@ -102,7 +102,7 @@ class ReplayBuffer:
         self._unchecked = 0  # rows added since `check_finite`
         self.folder: ReplayFolder | None = None
         if directory is None:
-            self._bind_arrays({n: np.zeros(shape, d) for n, (d, shape) in self.fields.items()})
+            self._bind_arrays(allocate_ring(self.fields))
         else:
             self.folder = ReplayFolder(directory, self.fields, observation_space, action_space)
             self._bind_ring(self.folder.open())
@@ -115,8 +115,7 @@ class ReplayBuffer:
     def close(self) -> None:
         """Save the folder, and let others open it. Until `reopen`, nothing is added."""
         if self.folder is not None:
-            self._flush(self.folder)
-            self.folder.close()
+            self.folder.save_and_close(self._ring)
 
     def reopen(self) -> None:
         """Open the folder again, if it was closed; what another buffer has added is taken over.
@@ -131,8 +130,9 @@ class ReplayBuffer:
         if self.num_added != before:
             self._forget_unfinished()
 
-    def _flush(self, folder: ReplayFolder) -> None:
-        folder.flush(Ring(self._arrays, self.head, self.is_full, self.num_added))
+    @property
+    def _ring(self) -> Ring:
+        return Ring(self._arrays, self.head, self.is_full, self.num_added)
 
     def _bind_arrays(self, arrays: Arrays) -> None:
         self._arrays = arrays
@@ -171,7 +171,7 @@ class ReplayBuffer:
         self._recount()
         if self.folder is not None and self._num_valid != before:
             self.folder.forget_sums()
-            self._flush(self.folder)
+            self.folder.flush(self._ring)
 
     def _recount(self) -> None:
         self._num_valid = int(np.count_nonzero(self._flat_flags))
@@ -400,7 +400,7 @@ class ReplayBuffer:
             },
         }
         if self.folder is not None:
-            self._flush(self.folder)
+            self.folder.flush(self._ring)
             return state | {"in_folder": True, "num_added": self.num_added}
         rows = self.num_rows if self.is_full else self.head + 1
         return state | {"arrays": {name: array[:rows] for name, array in self._arrays.items()}}

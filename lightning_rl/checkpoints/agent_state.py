@@ -50,7 +50,7 @@ def rank_state(agent: Any) -> dict[str, Any]:
     state = {
         "generator": agent.generator.get_state(),
         "process_random": process_random_state(),
-        "extra": to_plain(agent.extra_state()),
+        "extra": to_plain(agent.extra_state(), copy=False),  # maybe a large buffer
     }
     if agent.runner is not None:
         state["runner"] = to_plain(agent.runner.state_dict())
@@ -132,7 +132,7 @@ def _take_over(agent: Any, state: dict[str, Any], goes_on: bool) -> None:
     steps = ("env_steps", "env_steps_at_fit_start")
     agent.env_steps, agent.env_steps_at_fit_start = (int(state[name]) for name in steps)
     agent.episodes.load_state_dict(state["episodes"])
-    agent.load_extra_state(from_plain(state["extra"]))
+    agent.load_extra_state(from_plain(state["extra"], copy=False))
 
 
 def _compare_settings(agent: Any, checkpoint: dict[str, Any]) -> None:

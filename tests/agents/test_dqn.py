@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import lightning
 import pytest
 import torch
 from gymnasium import spaces
@@ -351,3 +352,41 @@ def test_a_run_without_checkpoints_leaves_its_transitions_in_the_folder(tmp_path
     make_budget_trainer(192).fit(agents[0], "CartPole-v1")
     EnvDataLoader(agents[1], "CartPole-v1")
     assert len(agents[1].replay_buffer) == len(agents[0].replay_buffer) > 0
+
+
+class Fails(Callback):
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 3:
+            raise KeyError("in mid-run")
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_run_that_fails_leaves_its_transitions_in_the_folder(tmp_path: Path, plain: bool) -> None:
+    """At once, while the agent is still there, and under any trainer."""
+    agent = bound(config=replace(SMALL, buffer_directory=str(tmp_path)))
+    options: dict[str, Any] = {"callbacks": [Fails()], "logger": False, "accelerator": "cpu"}
+    options |= {"enable_checkpointing": False, "enable_progress_bar": False}
+    options["enable_model_summary"] = False
+    data: Any = EnvDataLoader(agent, "CartPole-v1") if plain else "CartPole-v1"
+    kind: Any = lightning.Trainer if plain else AgentTrainer
+    with pytest.raises(KeyError, match="in mid-run"):
+        kind(max_steps=9, **options).fit(agent, data)
+    size = len(agent.replay_buffer)
+    assert size >= SMALL.learning_starts
+    again = bound(config=replace(SMALL, buffer_directory=str(tmp_path)))
+    assert len(again.replay_buffer) == size
+
+
+def test_a_large_buffer_in_checkpoints_is_said_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_rl.agents.replay_agent.CHECKPOINT_BYTES", 1000)
+    config = replace(SMALL, buffer_capacity=1000)
+    options: dict[str, Any] = {"default_root_dir": tmp_path, "enable_checkpointing": True}
+    with pytest.warns(UserWarning, match=r"0\.0 GB of 600 .* 0\.0 MB .* buffer_directory"):
+        trainer(600, **options).fit(DQNAgent(config=config), "CartPole-v1")
+    in_folder = replace(config, buffer_directory=str(tmp_path / "buffer"))
+    options["default_root_dir"] = tmp_path / "other"
+    trainer(600, **options).fit(DQNAgent(config=in_folder), "CartPole-v1")
+    trainer(600).fit(DQNAgent(config=config), "CartPole-v1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections import deque, namedtuple
 from enum import Enum, IntEnum
 from typing import Any
@@ -132,3 +133,25 @@ def test_saved_arrays_do_not_change_with_the_live_ones() -> None:
     restored = from_plain(plain)
     assert not restored[0].any()
     assert not restored[1].any()
+
+
+def test_what_is_written_at_once_is_not_copied() -> None:
+    """A replay buffer of any size: neither when it is saved, nor when it is read back."""
+    state = {"rows": [np.zeros(10**7), np.ones((2, 3), order="F")], "weights": torch.zeros(10**6)}
+    tracemalloc.start()
+    plain = to_plain(state, copy=False)
+    restored = from_plain(plain, copy=False)
+    assert tracemalloc.get_traced_memory()[1] < 10**5
+    tracemalloc.stop()
+    assert_alike(restored, state)
+    state["rows"][0][5] = state["weights"][5] = 7
+    assert restored["rows"][0][5] == restored["weights"][5] == 7
+    before = to_plain(state)
+    state["rows"][0][5] = 8
+    assert from_plain(before)["rows"][0][5] == 7
+
+
+def test_a_part_of_a_large_tensor_is_written_alone() -> None:
+    """Torch would write all of the memory that a view is of."""
+    kind, payload = to_plain(torch.zeros(10**6)[:3], copy=False)
+    assert (kind, payload.untyped_storage().nbytes()) == ("tensor", 12)
