@@ -17,6 +17,7 @@ from lightning_rl.classroom.leaderboard import markdown, pseudonym, read_ids
 from lightning_rl.classroom.release import write_release
 from lightning_rl.classroom.reports import write_report
 from lightning_rl.classroom.results import read_results, write_results
+from lightning_rl.classroom.verify import verify_set
 from lightning_rl.errors import LightningRLError
 
 
@@ -150,9 +151,26 @@ def gradescope(
     print(f"{path}: upload it to a programming assignment. It holds the secret.")
 
 
+def verify(source: str, answers: str = "", variants: int = 20, trainings: bool = False) -> None:
+    """Try a problem set's tests on right and wrong answers; exit with 1 if they judge one wrongly.
+
+    Args:
+        source: the teacher's notebook.
+        answers: folder with right.py, wrong_*.py, survivors.toml; by default answers/NAME.
+        variants: students whose numbers the notebook's own answers are tried with.
+        trainings: whether to try questions that train, too: minutes for each.
+    """
+    found = verify_set(source, answers or None, variants, trainings)
+    for what, number in found.tried.items():
+        print(f"{number:5} {what}")
+    print(f"{found.killed:5} mutants found, {found.share:.1%} of those that are faults")
+    if found.wrong:
+        sys.exit(1)
+
+
 COMMANDS: dict[str, Any] = {
     one.__name__: one
-    for one in (course, release, check, grade, report, leaderboard, gradebook, gradescope)
+    for one in (course, release, check, grade, report, leaderboard, gradebook, gradescope, verify)
 }
 
 
