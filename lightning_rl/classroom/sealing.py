@@ -1,4 +1,4 @@
-"""Taking the package's formulas away from answers, which are to be written and not called."""
+"""The package's formulas, taken away from answers that are to be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
-from lightning_rl import functional
+import lightning_rl.functional as functional
 
 
 def _missing(*arguments: Any, **named: Any) -> Any:
