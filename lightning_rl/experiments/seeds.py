@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,13 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.live_returns import LiveReturns, LiveRun
+from lightning_rl.callbacks.run_facts import env_name
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.errors import ConfigError, RunError
 from lightning_rl.evaluation import EvaluationResult, evaluate
-from lightning_rl.experiments.processes import Event, run_in_processes
+from lightning_rl.experiments.processes import Event, Task, run_in_processes
 from lightning_rl.notebook.kernel import in_notebook
-from lightning_rl.settings import count, seed_number
+from lightning_rl.settings import count, seed_number, truth
 from lightning_rl.stats.aggregates import bootstrap_interval, interquartile_mean
 from lightning_rl.stats.history import COLUMNS, EpisodeHistory
 from lightning_rl.trainer import DEFAULT_MAX_ENV_STEPS, EVALUATION_SEED_OFFSET, AgentTrainer
@@ -111,6 +113,7 @@ def fit_seeds(
     episodes: int = 100,
     processes: int | None = None,
     directory: str | Path | None = None,
+    resume: bool = False,
     live: bool | LiveReturns = True,
     **trainer_options: Any,
 ) -> SeedRuns:
@@ -128,6 +131,8 @@ def fit_seeds(
         processes: runs at a time. Default: one a core that may be used.
         directory: a folder in which each run has its own, `seed_0` and so on, with the agent's
             checkpoint (`agent.ckpt`), its episodes (`run.json`) and logs. Default: no files.
+        resume: take over the runs that have ended in the directory, and make the others, such as
+            after an interrupt, or with more seeds. That the agent is the same is not checked.
         live: show the returns in a notebook; a `LiveReturns` of your own says how.
         **trainer_options: of `AgentTrainer`, such as `max_env_steps`.
 
@@ -136,7 +141,8 @@ def fit_seeds(
 
     Raises:
         ConfigError: if what is given is no function, there is no seed or one twice, the directory
-            holds such a run already, or something can't be sent to another process.
+            holds such a run already (with `resume`: one of another environment or other options),
+            or something can't be sent to another process.
         RunError: if a run fails, naming its seed; the other runs are ended.
 
     Example:
@@ -148,16 +154,17 @@ def fit_seeds(
     _check(make_agent, seeds, trainer_options)
     episodes = count("episodes", episodes)
     folders = [None if directory is None else Path(directory) / f"seed_{seed}" for seed in seeds]
-    for folder in folders:
-        if folder is not None and (folder / RUN_FILE).exists():
-            raise ConfigError(f"{folder} holds a run already; expected another directory.")
-    tasks = [
-        partial(train_one, make_agent, env, seed, episodes, folder, trainer_options)
-        for seed, folder in zip(seeds, folders, strict=True)
-    ]
+    made_of = what_is_made(env, episodes, trainer_options)
+    stored = stored_runs(folders, made_of, truth("resume", resume))
+    tasks = {
+        index: partial(train_one, make_agent, env, seed, episodes, folder, trainer_options)
+        for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True))
+        if index not in stored
+    }
     budget = trainer_options.get("max_env_steps", DEFAULT_MAX_ENV_STEPS)
     watch = SeedWatch(seeds, budget, live)
-    runs = dict(_finished(watch.follow(run_in_processes(tasks, processes)), seeds))
+    events = watch.follow(_events(stored, tasks, processes))
+    runs = dict(_finished(events, seeds))
     watch.end(runs[0]["agent"])
     checkpoints = [None if folder is None else folder / CHECKPOINT for folder in folders]
     found = [SeedRun.from_plain(runs[i], path) for i, path in enumerate(checkpoints)]
@@ -175,6 +182,50 @@ def _check(make_agent: Any, seeds: list[int], trainer_options: dict[str, Any]) -
         raise ConfigError(f"seeds={seeds}; expected at least one, and none of them twice.")
     if "seed" in trainer_options:
         raise ConfigError("fit_seeds got seed; expected seeds, such as range(10).")
+
+
+def what_is_made(env: EnvLike, episodes: int, trainer_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what a run is made of, but for its agent and its seed, as plain values."""
+    options = {name: repr(value) for name, value in trainer_options.items() if name != "callbacks"}
+    return {"env": env_name(env), "episodes": episodes, "trainer_options": options}
+
+
+def stored_runs(
+    folders: Sequence[Path | None], made_of: dict[str, Any], resume: bool
+) -> dict[int, dict[str, Any]]:
+    """Read the runs that have ended in an earlier call, by the place of their folder.
+
+    Raises:
+        ConfigError: if there are some, and they shall not or can't be gone on with.
+    """
+    stored = {}
+    for index, folder in enumerate(folders):
+        if folder is None or not (folder / RUN_FILE).exists():
+            continue
+        if not resume:
+            raise ConfigError(
+                f"{folder} holds a run already; expected another directory, or resume=True, which "
+                "takes over the runs that have ended."
+            )
+        run = json.loads((folder / RUN_FILE).read_text())
+        if run.get("made_of") != made_of:
+            raise ConfigError(
+                f"{folder} holds a run of {run.get('made_of')}; expected {made_of}. Give another "
+                "directory."
+            )
+        stored[index] = run
+    return stored
+
+
+def _events(
+    stored: Mapping[int, dict[str, Any]], tasks: Mapping[int, Task], processes: int | None
+) -> Iterator[Event]:
+    """Give what was made before, and then what is told of the others."""
+    for index, run in stored.items():
+        yield Event(index, "result", run)
+    numbers = [*tasks]
+    for event in run_in_processes([*tasks.values()], processes):
+        yield event._replace(task=numbers[event.task])
 
 
 def _finished(events: Iterable[Event], seeds: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -224,10 +275,12 @@ def train_one(
         "episodes": rows_of(agent.episodes),
         "returns": result.returns.tolist(),
         "lengths": result.lengths.tolist(),
+        "made_of": what_is_made(env, episodes, trainer_options),
     }
     if folder is not None:
         trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
-        (folder / RUN_FILE).write_text(json.dumps(run))
+        (folder / f"{RUN_FILE}.new").write_text(json.dumps(run))
+        os.replace(folder / f"{RUN_FILE}.new", folder / RUN_FILE)  # whole or not at all
     return run
 
 

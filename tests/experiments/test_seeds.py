@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from lightning_rl import AgentTrainer, LiveReturns, PPOAgent, PPOConfig, plot_returns
 from lightning_rl.errors import ConfigError, RunError
@@ -65,6 +67,25 @@ def test_a_folder_with_such_a_run_is_not_written_again(runs: SeedRuns) -> None:
         fit_seeds(make_small, "CartPole-v1", [3], directory=checkpoint.parents[1], **OPTIONS)
 
 
+def test_runs_that_have_ended_are_taken_over_and_the_others_made(runs: SeedRuns) -> None:
+    checkpoint = runs[0].checkpoint
+    assert checkpoint is not None
+    folder = checkpoint.parents[1]
+    (folder / "seed_1" / "run.json").unlink()  # as if it had been interrupted
+    before = (folder / "seed_3" / "agent.ckpt").stat().st_mtime_ns
+    again = fit_seeds(
+        make_small, "CartPole-v1", [3, 1], directory=folder, resume=True, processes=1, **OPTIONS
+    )
+    assert (folder / "seed_3" / "agent.ckpt").stat().st_mtime_ns == before
+    assert [run.seed for run in again] == [3, 1]
+    assert again.returns.tolist() == runs.returns[:2].tolist()
+    with pytest.raises(ConfigError, match=r"holds a run of .*'512'.*; expected .*'1024'"):
+        fit_seeds(
+            make_small, "CartPole-v1", [3], directory=folder, resume=True,
+            **OPTIONS | {"max_env_steps": 1024},
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make_agent", "seeds", "options", "said"),
     [
@@ -103,3 +124,27 @@ def test_the_live_picture_has_a_curve_a_seed_and_ends_with_one(tmp_path: Path) -
     for drawn, run in zip(live.runs, runs, strict=True):
         assert drawn.episodes["env_step"].tolist() == run.episodes["env_step"].tolist()
     assert (tmp_path / "live.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_one_picture_with_a_curve_a_seed(tmp_path: Path) -> None:
+    code = (
+        "from lightning_rl import PPOAgent\n"
+        "from lightning_rl.experiments import fit_seeds\n"
+        "def make_agent():  # of this notebook alone\n"
+        "    return PPOAgent()\n"
+        "runs = fit_seeds(make_agent, 'CartPole-v1', range(2), episodes=2, max_env_steps=8192)"
+    )
+    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("runs")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", shutdown_kernel="immediate"
+    )
+    client.execute(env=os.environ | {"OMP_NUM_THREADS": "1"})
+    fit, shown = notebook.cells
+    pictures = [output for output in fit.outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 1
+    assert {output.output_type for output in fit.outputs} <= {"display_data", "stream"}
+    errors = [output.text for output in fit.outputs if output.get("name") == "stderr"]
+    assert not errors
+    assert "2 of PPOAgent on CartPole-v1" in shown.outputs[0]["data"]["text/plain"]
