@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lightning_rl.errors import LockedError
+from lightning_rl.regular_files import open_regular
 
 LOCK = ".lock"
 HOLDER_BYTES = 1000  # of a lock file are read: it may be anyone's
@@ -28,7 +29,8 @@ def lock_folder(folder: str | Path, wants: str = "write to it") -> FileLock:
 
     Raises:
         LockedError: naming who holds it.
-        OSError: if the folder can't be written, or its lock is a link.
+        OSError: if the folder can't be written, or its lock is a link, has a second name
+            elsewhere, or is no regular file.
 
     Example:
         >>> import tempfile
@@ -43,6 +45,8 @@ def lock_folder(folder: str | Path, wants: str = "write to it") -> FileLock:
         True
     """
     file = Path(folder) / LOCK
+    if os.path.lexists(file) and not file.is_symlink():  # a link is refused below
+        _check_own(file)
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
@@ -56,6 +60,14 @@ def lock_folder(folder: str | Path, wants: str = "write to it") -> FileLock:
         json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since})
     )
     return lock
+
+
+def _check_own(file: Path) -> None:
+    """Check that a file is one, and nobody's elsewhere: it will be written."""
+    try:
+        open_regular(file, write=True).close()
+    except ValueError as error:
+        raise OSError(str(error)) from error
 
 
 def _holder(file: Path) -> str:

@@ -79,3 +79,17 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         lock_folder(tmp_path)
     assert victim.read_text() == "keep"
+
+
+def test_a_lock_that_is_a_file_elsewhere_is_not_written(tmp_path: Path) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "folder"
+    victim.write_text("keep")
+    folder.mkdir()
+    os.link(victim, folder / LOCK)
+    with pytest.raises(OSError, match="link or no regular file"):
+        lock_folder(folder)
+    assert victim.read_text() == "keep"
+    (folder / LOCK).unlink()
+    os.mkfifo(folder / LOCK)
+    with pytest.raises(OSError, match="link or no regular file"):
+        lock_folder(folder)

@@ -74,6 +74,7 @@ class CheckpointedModule(LightningModule):
         with open_checkpoint(checkpoint_path) as file:
             read_checkpoint(file, checkpoint_path, "meta")  # its sizes, before any is allocated
             file.seek(0)
+            kwargs["_instantiator"] = None  # else the file names what is imported to make things
             return super().load_from_checkpoint(
                 file, map_location or "cpu", hparams_file, strict, weights_only=True, **kwargs
             )
