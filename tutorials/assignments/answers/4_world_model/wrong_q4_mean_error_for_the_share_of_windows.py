@@ -1,0 +1,10 @@
+"""One bad window spoils the mean."""
+
+QUESTION, LOSES = "q4", 1.0
+
+
+def valid_prediction_time(predicted, truth, deviations):
+    """Give a whole number, 0 to k, of (B, k, D) predictions and truth, and (D,) deviations."""
+    errors = ((predicted - truth) / deviations).square().mean(-1)  # (B, k)
+    enough = errors.mean(0) < 0.25
+    return int(enough.int().cumprod(0).sum())
