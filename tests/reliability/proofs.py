@@ -21,6 +21,9 @@ PROOFS: dict[int, list[str]] = {
     13: ["tests/test_updates.py"],
     14: ["tests/envs/test_faults.py", "tests/envs/test_workers.py"],
     15: ["tests/callbacks/test_interrupts.py"],
+    20: ["tests/checkpoints/test_latest.py"],
+    23: ["tests/test_hostile.py", "tests/test_settings_files.py"],
+    26: ["tests/trajectories/test_manifest.py", "tests/checkpoints/test_spaces.py"],
 }
 
 
