@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.compile import to_uncompiled
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.callbacks.in_notebook import live_in_notebook
 from lightning_rl.callbacks.interrupts import graceful_interrupt
-from lightning_rl.callbacks.lightnings_own import check_callbacks, waiting_for_episodes
+from lightning_rl.callbacks.lightnings_own import adapted, check_callbacks
 from lightning_rl.callbacks.lost_ranks import lost_ranks_named
 from lightning_rl.callbacks.one_writer import one_writer
 from lightning_rl.callbacks.progress_bar import EnvStepProgressBar
@@ -185,7 +185,7 @@ class AgentTrainer(Trainer):
             modes_kept(model),
             made,
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None or in_notebook()),
-            waiting_for_episodes(callbacks),
+            adapted(callbacks),
             one_writer(callbacks),
             lost_ranks_named(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateFinder,
     LearningRateMonitor,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
     RichProgressBar,
     StochasticWeightAveraging,
 )
@@ -31,11 +33,21 @@ REFUSED: dict[type[Callback], str] = {
         "The batch size finder fills the memory, but an agent's minibatches are cut from its "
         "rollout or buffer. Set batch_size in the agent's config."
     ),
+    OnExceptionCheckpoint: (
+        "OnExceptionCheckpoint saves amid an iteration, from which no resume is exact. Leave it "
+        "out: an interrupt saves at the iteration's end, and ModelCheckpoint after every epoch, or "
+        "with every_n_train_steps after so many iterations."
+    ),
 }
 COUNTS_EPOCHS = (
     "StochasticWeightAveraging counts epochs, and this run has a budget of env steps and no last "
     "epoch. Expected AgentTrainer(max_epochs=...), or lightning.pytorch.callbacks.WeightAveraging, "
     "which needs none."
+)
+NO_BOUNDARY = (
+    "save_on_exception saves nothing of an agent: an exception comes amid an iteration, from which "
+    "no resume is exact. An interrupt saves at the iteration's end by itself; for other exceptions "
+    "there is the last checkpoint: give every_n_train_steps (iterations) to have it more often."
 )
 MISLEADING: dict[type[Callback], str] = {
     LearningRateMonitor: (
@@ -88,11 +100,19 @@ def check_callbacks(callbacks: list[Callback], evaluates: bool, has_last_epoch: 
 
 
 @contextmanager
-def waiting_for_episodes(callbacks: list[Callback]) -> Iterator[None]:
-    """Let `EarlyStopping` wait for the first episode's end, before which there is no return."""
+def adapted(callbacks: list[Callback]) -> Iterator[None]:
+    """Let Lightning's callbacks suit an agent, and be as they were afterwards.
+
+    `EarlyStopping` waits for the first episode's end, before which there is no return, and
+    `ModelCheckpoint` saves nothing at an exception.
+    """
     with ExitStack() as stack:
         for callback in callbacks:
             if isinstance(callback, EarlyStopping) and callback.monitor in EPISODE_METRICS:
                 stack.callback(setattr, callback, "strict", callback.strict)
                 callback.strict = False
+            if isinstance(callback, ModelCheckpoint) and callback.save_on_exception:
+                warnings.warn(NO_BOUNDARY, stacklevel=3)
+                stack.callback(setattr, callback, "save_on_exception", True)
+                callback.save_on_exception = False
         yield

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_rl.envs.faults import explain
 from lightning_rl.envs.vectorize import autoreset_mode
-from lightning_rl.envs.workers import WAIT_SECONDS, limit_waiting
+from lightning_rl.envs.workers import WAIT_SECONDS, limit_waiting, shield_from_interrupts
 from lightning_rl.errors import EnvError
 
 ObservationArrays = NDArray[Any] | dict[str, NDArray[Any]]
@@ -95,6 +95,7 @@ class EnvRunner:
         """
         self.seed = seed
         try:
+            shield_from_interrupts(self.env)
             self.observations, _ = self.env.reset(seed=seed)
         except Exception as error:  # an environment is foreign code: any error gets an address
             raise explain(error, self.env, "reset", seed) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 import weakref
 from collections.abc import Callable
@@ -58,6 +59,25 @@ def check_start(env: VectorEnv, strategy: Any) -> None:
             f"strategy={name!r} copies this process, but the workers of an AsyncVectorEnv listen "
             'to this one alone; expected vectorization="sync" or another vector environment.'
         )
+
+
+class IgnoreInterrupts:
+    """Lets the process that receives it by a pipe ignore Ctrl-C, which its parent hears."""
+
+    def __reduce__(self) -> Any:
+        """Say what the receiving process does."""
+        return signal.signal, (signal.SIGINT, signal.SIG_IGN)
+
+
+def shield_from_interrupts(env: VectorEnv) -> None:
+    """Let an AsyncVectorEnv's workers go on at Ctrl-C, which a terminal sends to them, too.
+
+    The trainer needs them up to its iteration's end, and a signal of the parent ends them anyway:
+    they are daemons. It is told by `call`, with an attribute that every environment has.
+    """
+    base: Any = env.unwrapped
+    if isinstance(base, AsyncVectorEnv) and not base.closed:
+        base.call("render_mode", IgnoreInterrupts())
 
 
 def _with_default(method: Callable[..., Any], env: Any, seconds: float | None) -> Any:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
+    OnExceptionCheckpoint,
     RichProgressBar,
     StochasticWeightAveraging,
     WeightAveraging,
@@ -105,3 +106,23 @@ def test_what_counts_something_else_than_env_steps_says_so(kind: Any, tmp_path: 
     )
     with pytest.warns(UserWarning, match=f"{kind.__name__} counts (iterations|epochs)"):
         trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
+
+
+def test_nothing_is_saved_amid_an_iteration(tmp_path: Path) -> None:
+    class Fails(PPOAgent):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 2:
+                raise ValueError("on purpose")
+            return super().training_step(batch, batch_idx)
+
+    saves = ModelCheckpoint(tmp_path, save_on_exception=True)
+    trainer = AgentTrainer(max_env_steps=1024, num_envs=1, quiet=True, callbacks=[saves])
+    with (
+        pytest.raises(ValueError, match="on purpose"),
+        pytest.warns(UserWarning, match="save_on_exception saves nothing"),
+    ):
+        trainer.fit(Fails(config=SMALL), "CartPole-v1")
+    assert not list(tmp_path.glob("*.ckpt"))
+    assert saves.save_on_exception  # put back
+    with pytest.raises(ConfigError, match="every_n_train_steps"):
+        fit_long(OnExceptionCheckpoint(tmp_path), tmp_path=tmp_path)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import time
 from typing import Any
 
 import gymnasium as gym
@@ -111,3 +114,17 @@ def test_no_environment_is_sent_to_spawned_processes() -> None:
         AgentTrainer(strategy="ddp_spawn", accelerator="cpu", devices=2, quiet=True).fit(
             PPOAgent(), "CartPole-v1"
         )
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_go_on_at_an_interrupt_which_a_terminal_sends_to_all(context: str) -> None:
+    env = AsyncVectorEnv([Breaking, Breaking], context=context)
+    runner = EnvRunner(env)
+    runner.reset(seed=0)
+    runner.step(zeros(env))
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGINT)
+    time.sleep(0.1)
+    runner.step(zeros(env))
+    env.close()
+    assert multiprocessing.active_children() == []
