@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.compile import to_uncompiled
 
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.callbacks.copies import no_bars_in_copies, without_table
 from lightning_rl.callbacks.in_notebook import live_in_notebook
 from lightning_rl.callbacks.interrupts import graceful_interrupt
 from lightning_rl.callbacks.lightnings_own import adapted, check_callbacks
@@ -191,7 +192,7 @@ class AgentTrainer(Trainer):
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),
             graceful_interrupt(self, model),
-            live_in_notebook(self, self.live),
+            live_in_notebook(self, model, self.live),
             temporarily(self.fit_loop, **unlimited),
             early_loaders(make_loaders, train_dataloaders, val_dataloaders, datamodule) as data,
         ):
@@ -327,6 +328,7 @@ class AgentTrainer(Trainer):
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
         with self._playing(model), closed_in_the_end(dataloaders):
+            kwargs = without_table(self, args, kwargs)
             return super().validate(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def test(
@@ -347,6 +349,7 @@ class AgentTrainer(Trainer):
         """
         dataloaders = self._evaluation_data(model, dataloaders, ckpt_path, kwargs)
         with self._playing(model), closed_in_the_end(dataloaders):
+            kwargs = without_table(self, args, kwargs)
             return super().test(model, dataloaders, ckpt_path, *args, **kwargs)
 
     def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -369,7 +372,8 @@ class AgentTrainer(Trainer):
         quiet = quiet_lightning(in_notebook() or is_agent)
         callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
         lost = lost_ranks_named(callbacks)
-        with quiet, threads, modes_kept(agent), lost, graceful_interrupt(self):
+        bars = no_bars_in_copies(self)
+        with quiet, threads, modes_kept(agent), lost, bars, graceful_interrupt(self):
             yield
 
     def _evaluation_data(

@@ -9,17 +9,23 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lightning_rl.callbacks.controls import Controls
+from lightning_rl.callbacks.copies import copies_process, heard_from_copies
 from lightning_rl.callbacks.last_line import LastLine
 from lightning_rl.callbacks.live_returns import LiveReturns
 from lightning_rl.notebook.kernel import in_notebook
 
 
 @contextmanager
-def live_in_notebook(trainer: Trainer, live: bool = True) -> Iterator[None]:
+def live_in_notebook(trainer: Trainer, agent: Any, live: bool = True) -> Iterator[None]:
     """Give a trainer `LiveReturns` and `Controls` in a notebook, where it has none of its own.
 
-    A last line takes the place of the buttons and the bar.
+    A last line takes the place of the buttons and the bar. Where copies of this process train,
+    buttons and bars could not reach the notebook; the picture is drawn here.
     """
+    if copies_process(trainer):
+        with heard_from_copies(trainer, agent, live):
+            yield
+        return
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
     added: list[Any] = []
     if live and in_notebook():

@@ -185,8 +185,13 @@ class LiveReturns(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Note an evaluation."""
         value = trainer.callback_metrics.get("val_episode_return")
-        if self._running is not None and value is not None and math.isfinite(value):
-            self._running.evaluations.append((pl_module.env_steps, float(value)))
+        if value is not None:
+            self.note_evaluation(pl_module.env_steps, float(value))
+
+    def note_evaluation(self, env_steps: int, value: float) -> None:
+        """Note the mean return of an evaluation."""
+        if self._running is not None and math.isfinite(value):
+            self._running.evaluations.append((env_steps, value))
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw the last picture, which stays."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Any
 
 LEFT = "Interrupted: the cell was left, and the cells that were to follow were not run."
+_PROCESS = os.getpid()  # of the kernel; a copy of it, as `ddp_notebook` makes, reaches no notebook
 _here = threading.local()  # a training in the background is beside the cells
 
 
@@ -14,7 +16,8 @@ def kernel_shell() -> Any:
     """Give IPython's shell if this code runs in a Jupyter kernel, else None."""
     ipython = sys.modules.get("IPython")  # a kernel has imported it; a script need not
     shell = None if ipython is None else ipython.get_ipython()
-    return None if getattr(shell, "kernel", None) is None else shell
+    is_kernel = getattr(shell, "kernel", None) is not None and os.getpid() == _PROCESS
+    return shell if is_kernel else None
 
 
 def in_notebook() -> bool:

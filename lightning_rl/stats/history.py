@@ -66,12 +66,20 @@ class EpisodeHistory:
         Args:
             gather_rows: joins rows, (E, 4), of all processes; all must call it.
         """
-        own = np.array([self._rows[name][self._num_joined :] for name in COLUMNS]).T
-        rows = gather_rows(own)
+        rows = gather_rows(self.rows(self._num_joined))
         rows = rows[rows[:, 0].argsort(kind="stable")]  # by env step
         for name, column in zip(COLUMNS, rows.T, strict=True):
             self._rows[name][self._num_joined :] = array("d", column.tolist())
         self._num_joined = len(self)
+
+    def rows(self, start: int = 0) -> NDArray[np.float64]:
+        """Give all columns of the episodes from number `start` on, (E, 4)."""
+        return np.array([self._rows[name][start:] for name in COLUMNS]).T
+
+    def add_rows(self, rows: NDArray[np.float64]) -> None:
+        """Append what another history's `rows` gave."""
+        for name, column in zip(COLUMNS, rows.reshape(-1, len(COLUMNS)).T, strict=True):
+            self._rows[name].extend(column.tolist())
 
     def start_clock(self) -> None:
         """Let `seconds` go on from the last recorded episode, which all processes have."""
