@@ -715,3 +715,17 @@ def test_every_public_function_is_in_the_shape_table_and_has_an_example_that_run
 
 def test_no_argument_is_called_done() -> None:
     assert all("done" not in inspect.signature(function).parameters for function in GOOD)
+
+
+def test_the_clip_fraction_counts_what_is_beyond_the_range_and_not_what_is_on_it() -> None:
+    old = torch.full((4,), -1.0)
+    ratios = torch.tensor([1.0, 1.5, 1.6, 0.4])
+    got = clip_fraction(old + ratios.log(), old, 0.5 + 1e-6)
+    assert got == 0.5
+    assert clip_fraction(torch.zeros(2), torch.zeros(2), 0.0) == 0.0  # on it
+
+
+def test_a_clip_range_without_old_values_says_so() -> None:
+    message = r"^clip_range is given, old_values is None: pass both, or neither\.$"
+    with pytest.raises(ConfigError, match=message):
+        ppo_value_loss(torch.zeros(2), torch.zeros(2), clip_range=0.1)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -299,3 +300,47 @@ def test_what_is_not_flushed_block_by_block_is_what_a_kill_costs(tmp_path: Path)
         again = ReplayBuffer(3000, 1, BOX, TWO, directory=tmp_path)
     assert len(again) == 98  # rows 99 to 101 are a block, and row 98's next observation is in it
     assert pairs_no_strangers(again, envs)
+
+
+# ---- what is said -----------------------------------------------------------------------------
+
+
+def test_a_second_writer_is_told_what_the_first_does(tmp_path: Path) -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+    for _ in "ab":  # when it is made, and when it is opened again
+        with pytest.raises(LockedError, match="fill this replay buffer"):
+            ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+        buffer.close()
+        buffer.reopen()
+    buffer.close()
+
+
+def test_what_a_closed_a_changed_and_a_damaged_folder_say(tmp_path: Path) -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+    envs, _ = fill(buffer, [[None]] * 3)
+    state = buffer.state_dict()
+    envs.rewards_before = np.zeros(1)
+    buffer.add(np.array([0]), {}, envs.step([None]))
+    where = re.escape(f"the replay buffer in directory={str(tmp_path)!r}")
+    changed = (
+        "has changed since the checkpoint was written. The run goes on with it as it is, so it "
+        "will differ from one that was never stopped."
+    )
+    with pytest.warns(UserWarning, match=f"^{where} {re.escape(changed)}$"):
+        buffer.load_state_dict(state)
+    buffer.close()
+    with pytest.raises(StateError, match=rf"^{where} was closed; .* before it is written\.$"):
+        buffer.start(np.zeros((1, 1), np.float32))
+    (tmp_path / MANIFEST).write_text("[")
+    with pytest.raises(ConfigError, match=rf"^{where} is damaged: .*\. Give a new directory\.$"):
+        ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+
+
+def test_the_files_are_numpys_own(tmp_path: Path) -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+    fill(buffer, [[None]] * 3)
+    buffer.close()
+    read = [np.load(file, allow_pickle=False) for file in sorted(tmp_path.glob("*.npy"))]
+    assert {array.flags.c_contiguous for array in read} == {True}
+    assert {(a.dtype, a.shape) for a in read} >= {(buffer.rewards.dtype, buffer.rewards.shape)}
+    assert any(np.array_equal(array, buffer.rewards) for array in read)

@@ -13,7 +13,7 @@ from replayed import BOX, TWO, fill
 
 from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer, SumTree
 from lightning_rl.checkpoints.plain_values import from_plain, to_plain
-from lightning_rl.errors import NonFiniteError, ShapeError
+from lightning_rl.errors import ConfigError, NonFiniteError, ShapeError, StateError
 
 # ---- priorities ----------------------------------------------------------------------------------
 
@@ -91,3 +91,51 @@ def test_priorities_fit_a_folder_that_has_gone_on(tmp_path: Path) -> None:
         again.load_state_dict(state)
     assert ((again.priorities.leaves > 0) == (again.flags[:, 0] > 0)).all()
     assert torch.isfinite(again.sample(5, torch.Generator().manual_seed(0))["weights"]).all()
+
+
+# ---- what is said, and who draws --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["priority", "importance"])
+def test_exponents_are_fractions_their_ends_included(name: str) -> None:
+    for end in (0, 1):
+        PrioritizedReplayBuffer(8, 1, BOX, TWO, **{f"{name}_exponent": end})
+    with pytest.raises(ConfigError, match=rf"^{name}_exponent=1\.5; expected a number in \[0, 1\]"):
+        PrioritizedReplayBuffer(8, 1, BOX, TWO, **{f"{name}_exponent": 1.5})
+
+
+def test_minibatches_are_drawn_by_their_generator_and_of_the_kind_asked_for() -> None:
+    buffer = PrioritizedReplayBuffer(20, 1, BOX, TWO)
+    fill(buffer, [[None]] * 9)
+    first, again = (
+        list(buffer.minibatches(4, 3, torch.Generator().manual_seed(2), "cpu", torch.float64))
+        for _ in "ab"
+    )
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one["indices"], other["indices"])
+        assert one["observations"].dtype == torch.float64
+    (elsewhere,) = buffer.minibatches(1, 3, torch.Generator(), "meta", None)
+    assert elsewhere["rewards"].device.type == "meta"
+
+
+def test_errors_of_other_number_or_kind_are_refused_in_full_sentences() -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO)
+    fill(buffer, [[None]] * 9)
+    with pytest.raises(ShapeError, match=r"expected one each\.$"):
+        buffer.update_priorities(torch.arange(2), torch.ones(3))
+    with pytest.raises(NonFiniteError, match=r"was changed\. Try a smaller learning rate\.$"):
+        buffer.update_priorities(torch.arange(1), torch.tensor([torch.nan]))
+    state = buffer.state_dict()
+    del state["priorities"]
+    with pytest.raises(StateError, match=r"^the checkpoint's .* agent was trained with\.$"):
+        buffer.load_state_dict(state)
+
+
+def test_priorities_below_one_are_loaded_as_they_were() -> None:
+    buffer, other = (PrioritizedReplayBuffer(10, 1, BOX, TWO) for _ in "ab")
+    fill(buffer, [[None]] * 9)
+    buffer.update_priorities(torch.arange(8), torch.linspace(0.1, 0.8, 8))
+    other.load_state_dict(buffer.state_dict())
+    np.testing.assert_allclose(other.priorities.leaves, buffer.priorities.leaves)
+    draws = [b.sample(8, torch.Generator().manual_seed(0))["indices"] for b in (buffer, other)]
+    assert torch.equal(*draws)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import re
 from collections import Counter
 from typing import Any
 
@@ -40,7 +42,7 @@ def expected(envs: Episodes, first: float, n_steps: int) -> tuple[float, float, 
 END = st.sampled_from([None, None, None, "terminated", "truncated"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_the_ring_holds_what_a_list_would_hold(data: Any) -> None:
     """Wrap-around, reset rows, both autoreset modes and n-step returns in one property."""
@@ -265,3 +267,90 @@ def test_a_step_that_is_cut_short_leaves_nothing(monkeypatch: Any) -> None:
     assert pairs_no_strangers(buffer, envs)
     buffer.start(np.full((1, 1), 99, np.float32))
     assert pairs_no_strangers(buffer, envs)
+
+
+# ---- what is said of bad numbers, and of other buffers ---------------------------------------
+
+FINITE = (
+    "expected finite numbers. The rollout was not learned from. Check the environment's `step` "
+    "(division by zero, overflow)."
+)
+
+
+def row(observation: float = 0.0, reward: float = 0.0, final: Any = None) -> VectorStep:
+    """A step of two sub-environments, whose second one is as told."""
+    observations = np.array([[0.0], [observation]], np.float32)
+    flags, final = np.array([False, final is not None]), {} if final is None else {1: final}
+    rewards = np.array([0.0, reward], np.float32)
+    return VectorStep(observations, rewards, flags, np.zeros(2, bool), np.ones(2, bool), final)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"reward": np.nan}, "returned nan in its rewards at step 3"),
+        ({"observation": np.inf}, "returned inf in its observations at step 3"),
+        ({"final": np.array([-np.inf])}, "returned -inf in its observations at step 3"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_by_its_step(bad: dict[str, Any], words: str) -> None:
+    buffer = ReplayBuffer(20, 2, BOX, TWO)
+    buffer.start(np.zeros((2, 1), np.float32))
+    for step in (row(), row(), row(**bad), row()):
+        buffer.add(np.array([0, 1]), {}, step)
+    message = f"sub-environment 1 {words} of this rollout; {FINITE}"
+    with pytest.raises(NonFiniteError, match=re.escape(message)):
+        buffer.check_finite()
+    assert len(buffer) == 0
+
+
+def test_a_copy_has_what_the_original_has_and_goes_on_by_itself() -> None:
+    buffer = ReplayBuffer(20, 2, BOX, TWO, n_steps=2, gamma=GAMMA)
+    envs, held = fill(buffer, [[None, "terminated"], [None, None]] * 4)
+    twin = copy.deepcopy(buffer)
+    assert np.array_equal(twin.current(), buffer.current())
+    assert np.array_equal(buffer.current(), envs.array())
+    draws = [b.sample(9, torch.Generator().manual_seed(1)) for b in (buffer, twin)]
+    assert all(torch.equal(draws[0][name], draws[1][name]) for name in draws[0])
+    twin.add(np.array([0, 1]), {}, row(5.0, 7.0))
+    assert len(twin) == len(held) + 2
+    assert len(buffer) == len(held)
+    assert 7.0 in twin.rewards
+    assert 7.0 not in buffer.rewards
+
+
+def test_minibatches_are_drawn_by_their_generator_and_of_the_kind_asked_for() -> None:
+    buffer = ReplayBuffer(40, 2, BOX, TWO)
+    fill(buffer, [[None, None]] * 12)
+    asked = {"device": "cpu", "dtype": torch.float64}
+    first, again = (
+        list(buffer.minibatches(5, 3, torch.Generator().manual_seed(2), **asked)) for _ in "ab"
+    )
+    assert [len(batch["rewards"]) for batch in first] == [3] * 5
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one["observations"], other["observations"])
+        assert one["observations"].dtype == torch.float64
+        assert (one["rewards"].dtype, one["discounts"].dtype) == (torch.float32, torch.float32)
+    (elsewhere,) = buffer.minibatches(1, 3, torch.Generator(), device="meta")
+    assert elsewhere["rewards"].device.type == "meta"
+
+
+def test_a_state_holds_the_rows_there_are_and_no_more() -> None:
+    buffer = ReplayBuffer(40, 2, BOX, TWO)
+    fill(buffer, [[None, None]] * 7)
+    state = buffer.state_dict()
+    assert {len(array) for array in state["arrays"].values()} == {8}  # the current one, too
+
+
+@pytest.mark.parametrize("to_folder", [False, True])
+def test_a_buffer_that_lies_elsewhere_is_refused(tmp_path: Any, to_folder: bool) -> None:
+    buffers = [ReplayBuffer(8, 1, BOX, TWO), ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)]
+    places = ["in the checkpoint", "in a folder"]
+    saved, other = (0, 1) if to_folder else (1, 0)
+    message = (
+        f"the saved replay buffer lies {places[saved]}; this one would have it {places[other]}. "
+        "Give the agent the buffer_directory it was trained with."
+    )
+    with pytest.raises(StateError, match=f"^{re.escape(message)}$"):
+        buffers[other].load_state_dict(buffers[saved].state_dict())
+    buffers[1].close()

@@ -297,3 +297,68 @@ def test_rows_of_an_earlier_rollout_are_not_checked() -> None:
     buffer.add(np.zeros(2, np.int64), {}, step_of())
     buffer.check_finite()
     assert buffer.tensors()["rewards"].isfinite().all()
+
+
+# ---- kinds, places and names ------------------------------------------------------------------
+
+
+def small_step(final: Any = None) -> VectorStep:
+    observations, ones = np.full((2, 3), 2.0, np.float32), np.ones(2, np.float32)
+    flags, final = np.array([True, False]), {} if final is None else {0: final}
+    return VectorStep(observations, ones, flags, ~flags, np.ones(2, bool), final)
+
+
+def test_arrays_have_a_row_a_step_and_their_own_kind() -> None:
+    buffer = RolloutBuffer(4, 2, BOX, ACTIONS["discrete"])
+    assert buffer.size == 0
+    assert buffer.observations.shape == (5, 2, 3)
+    assert buffer.rewards.dtype == np.float32
+    assert {buffer.terminated.dtype, buffer.truncated.dtype, buffer.valid.dtype} == {
+        np.dtype(np.bool_)
+    }
+    buffer.start(np.zeros((2, 3), np.float32))
+    buffer.add(np.zeros(2, np.int64), {}, small_step())
+    for fields in (buffer.tensors("meta"), buffer.rows("meta")):
+        assert {value.device.type for value in fields.values()} == {"meta"}
+    assert buffer.next_rows("meta").device.type == "meta"
+
+
+@pytest.mark.parametrize(("sizes", "name"), [((0, 2), "num_steps"), ((4, 0), "num_envs")])
+def test_sizes_below_one_are_named(sizes: tuple[int, int], name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}="):
+        RolloutBuffer(*sizes, BOX, ACTIONS["discrete"])
+
+
+def test_starting_again_forgets_the_last_rollout() -> None:
+    buffer = RolloutBuffer(2, 2, BOX, ACTIONS["discrete"])
+    for first in (3.0, 4.0):
+        buffer.start(np.full((2, 3), first, np.float32))
+        buffer.add(np.zeros(2, np.int64), {}, small_step())
+        assert buffer.observations[0].tolist() == [[first] * 3] * 2
+        assert buffer.observations[1].tolist() == [[2.0] * 3] * 2
+
+
+@pytest.mark.parametrize("space", [BOX, spaces.Dict({"a": BOX})], ids=["box", "dict"])
+def test_next_rows_are_what_each_row_led_to(space: Space) -> None:
+    def named(values: Any) -> Any:
+        return {"a": values} if isinstance(space, spaces.Dict) else values
+
+    buffer = RolloutBuffer(3, 2, space, ACTIONS["discrete"])
+    buffer.start(named(np.zeros((2, 3), np.float32)))
+    last = named(np.full(3, 9.0, np.float32))
+    step = small_step(last)._replace(observations=named(np.full((2, 3), 2.0, np.float32)))
+    buffer.add(np.zeros(2, np.int64), {}, step)
+    buffer.add(np.zeros(2, np.int64), {}, step._replace(final_observations={}))
+    following = buffer.next_rows()
+    rows = following["a"] if isinstance(space, spaces.Dict) else following
+    assert rows[:, 0].tolist() == [9.0, 2.0, 2.0, 2.0]
+    held = buffer.observations["a"] if isinstance(space, spaces.Dict) else buffer.observations
+    assert held[1].max() == 2.0  # the rollout itself is left alone
+
+
+def test_what_is_remembered_in_another_shape_is_named() -> None:
+    buffer = RolloutBuffer(3, 2, BOX, ACTIONS["discrete"])
+    buffer.start(np.zeros((2, 3), np.float32))
+    message = r"'v' of shape \(1,\); expected \(2,\), a row for each sub-environment\.$"
+    with pytest.raises(ShapeError, match=message):
+        buffer.add(np.zeros(2, np.int64), {"v": torch.zeros(1)}, small_step())
