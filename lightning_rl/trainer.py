@@ -286,9 +286,10 @@ class AgentTrainer(Trainer):
 
     def _agent_defaults(self, agent: LightningAgentModule, evaluates: bool) -> dict[str, Any]:
         """Give the trainer's attributes that suit an agent where the user said nothing."""
+        rows = min(LOG_EVERY_ROWS, self.evaluate_every_env_steps or LOG_EVERY_ROWS)
         suited = {
             "num_sanity_val_steps": 0,  # it would evaluate an untrained agent
-            "log_every_n_steps": math.ceil(LOG_EVERY_ROWS / agent.rollout_steps),
+            "log_every_n_steps": math.ceil(rows / agent.rollout_steps),
         }
         defaults = {name: v for name, v in suited.items() if self._options.get(name) is None}
         return defaults if evaluates else defaults | {"limit_val_batches": 0}

@@ -1,5 +1,7 @@
 """JupyterLab and Notebook 7 in a real browser: the picture moves, Pause freezes it, Stop ends it.
 
+Whatever a user stops, interrupts, runs again or opens again, nothing red is left behind.
+
 It needs Chromium at `/usr/bin/chromium` (Debian and Ubuntu: `apt-get install chromium`). The
 screenshot of each goes to `build/browser/`, for the eye, and so does what Stop took.
 """
@@ -29,7 +31,7 @@ from time import perf_counter
 
 from lightning.pytorch import Callback
 
-from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
+from lightning_rl import AgentTrainer, EpisodePlayer, PPOAgent, PPOConfig
 from lightning_rl.callbacks import Controls
 
 
@@ -56,6 +58,32 @@ from pathlib import Path
 
 _ = Path("latency.txt").write_text(str(seconds))
 """
+PLAYER = 'EpisodePlayer(agent, "CartPole-v1", max_steps=20)'
+# Two notebooks of one folder, each with default checkpoints and logs.
+EVALUATING = """
+from lightning_rl import AgentTrainer, PPOAgent
+
+agent = PPOAgent()
+options = {"evaluate_every_env_steps": 512, "evaluation_episodes": 100_000}
+AgentTrainer(max_env_steps=10_000_000, seed=0, **options).fit(agent, "CartPole-v1")
+"""
+AGAIN = 'AgentTrainer(max_env_steps=2048, seed=0).fit(agent, "CartPole-v1")'
+LOOP = """
+import time
+
+from lightning_rl import AgentTrainer, PPOAgent
+
+
+class Slow(PPOAgent):
+    def sample(self):
+        time.sleep(20)
+        return super().sample()
+
+
+for seed in range(3):
+    AgentTrainer(max_env_steps=10_000_000, seed=seed).fit(Slow(), "CartPole-v1")
+"""
+RED = "[data-mime-type$='jupyter.stderr'], [data-mime-type$='jupyter.error']"
 # Layout shifts once the picture, the buttons and the bar are there: what moves up or down.
 # (The numbers at the end of the bar get wider, within their line.)
 WATCH_SHIFTS = """
@@ -96,11 +124,11 @@ def address(frontend: str, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def write_notebook(folder: Path) -> None:
-    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (FIT, NEXT)]
+def write_notebook(folder: Path, name: str = "fit", codes: Any = (FIT, NEXT, PLAYER)) -> None:
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in codes]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, folder / "fit.ipynb")
+    nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
 @contextmanager
@@ -159,7 +187,7 @@ def page(frontend: str) -> Iterator[Any]:
         browser.close()
 
 
-def run_both_cells(page: Any) -> None:
+def run_cells(page: Any, count: int = 2) -> None:
     """Press Shift and Enter as often as it takes: before the kernel is there nothing happens."""
     give_up = time.monotonic() + PATIENCE
     while page.locator(".jp-InputPrompt:text('[*]:')").count() == 0:
@@ -167,7 +195,8 @@ def run_both_cells(page: Any) -> None:
         page.click(".jp-CodeCell .cm-content")
         page.keyboard.press("Shift+Enter")
         page.wait_for_timeout(500)
-    page.keyboard.press("Shift+Enter")
+    for _ in range(count - 1):
+        page.keyboard.press("Shift+Enter")
 
 
 def picture(page: Any) -> str:
@@ -185,7 +214,7 @@ def test_the_picture_moves_pause_freezes_it_and_stop_ends_the_cell(
     frontend: str, address: str, page: Any, tmp_path: Path
 ) -> None:
     page.goto(address)
-    run_both_cells(page)
+    run_cells(page)
 
     page.wait_for_selector(".lightning-rl-stop")
     page.wait_for_selector(PICTURE)
@@ -216,7 +245,7 @@ def test_the_picture_moves_pause_freezes_it_and_stop_ends_the_cell(
     )
     (SCREENSHOTS / f"{frontend}_stop.txt").write_text(f"{latency}\n")
     print(latency)
-    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert page.locator(RED).count() == 0
 
 
 def test_a_notebook_opened_again_shows_its_picture_and_a_line_but_no_missing_widget(
@@ -225,12 +254,13 @@ def test_a_notebook_opened_again_shows_its_picture_and_a_line_but_no_missing_wid
     write_notebook(tmp_path)
     with serving(frontend, tmp_path) as address:
         page.goto(address)
-        run_both_cells(page)
+        run_cells(page, 3)
         page.wait_for_selector(".lightning-rl-stop")
         page.wait_for_selector(PICTURE)
         wait_for_new_picture(page)
         page.click(".lightning-rl-stop")
-        page.wait_for_selector(".jp-InputPrompt:text('[2]:')")
+        page.wait_for_selector(".lightning-rl-playing")
+        page.wait_for_selector(".jp-InputPrompt:text('[3]:')")
         page.keyboard.press("Control+s")
         wait_until_saved(tmp_path / "fit.ipynb")
         page.goto("about:blank")
@@ -238,6 +268,7 @@ def test_a_notebook_opened_again_shows_its_picture_and_a_line_but_no_missing_wid
         page.goto(address)
         page.wait_for_selector(PICTURE)
         page.wait_for_selector("text=fit again goes on from there")
+        page.wait_for_selector(".lightning-rl-playing")
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
         page.wait_for_timeout(2000)  # a widget would say by now that it is missing
         assert page.locator("text=Loading widget").count() == 0
@@ -246,6 +277,38 @@ def test_a_notebook_opened_again_shows_its_picture_and_a_line_but_no_missing_wid
 
 def wait_until_saved(notebook: Path) -> None:
     give_up = time.monotonic() + PATIENCE
-    while not nbformat.read(notebook, as_version=4).cells[1].execution_count:
+    while not nbformat.read(notebook, as_version=4).cells[2].execution_count:
         assert time.monotonic() < give_up, "the notebook was not saved"
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("frontend", ["jupyterlab"])
+def test_two_notebooks_are_stopped_interrupted_and_run_again_without_a_red_box(
+    frontend: str, page: Any, tmp_path: Path
+) -> None:
+    write_notebook(tmp_path, "fit", (EVALUATING, AGAIN))
+    write_notebook(tmp_path, "loop", (LOOP, "print('not' + ' reached')"))
+    other = page.context.browser.new_page()  # with a context of its own
+    other.set_default_timeout(1000 * PATIENCE)
+    with serving(frontend, tmp_path) as address:
+        page.goto(address)
+        run_cells(page)
+        other.goto(address.replace("fit.ipynb", "loop.ipynb"))
+        run_cells(other)
+
+        page.wait_for_selector(".lightning-rl-stop")
+        page.wait_for_timeout(2000)  # it evaluates by now
+        page.click(".lightning-rl-stop")
+        page.wait_for_selector("text=fit again goes on from there")
+        page.wait_for_selector("text=after the first")  # so many env steps, the next cell says
+
+        other.wait_for_selector(".lightning-rl-stop")
+        other.wait_for_timeout(1000)
+        for _ in range(2):
+            other.click("[data-command='notebook:interrupt-kernel'] >> nth=0")
+            other.wait_for_timeout(200)
+        other.wait_for_selector("text=the cell was left")
+        other.wait_for_selector("text=Slow: ended by")
+        other.screenshot(path=SCREENSHOTS / "loop.png")
+        assert other.locator("text=not reached").count() == 0
+        assert page.locator(RED).count() == other.locator(RED).count() == 0

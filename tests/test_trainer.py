@@ -219,6 +219,18 @@ def test_evaluations_are_logged_at_their_env_step(
     assert logged == [*probe.env_steps[1:-1:2], probe.env_steps[-1]]
 
 
+def test_frequent_evaluations_are_logged_each_and_no_warning_is_raised(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    trainer = AgentTrainer(
+        **QUIET, max_env_steps=1024, seed=0, logger=logger, enable_checkpointing=False,
+        evaluate_every_env_steps=256, evaluation_episodes=1, log_every_n_steps=None,
+    )  # fmt: skip
+    trainer.fit(ppo(), "CartPole-v1")  # Lightning would say that it does not log within an epoch
+    rows = read_csv(logger)
+    assert len([row for row in rows if row["loss"]]) >= 4
+    assert len([row for row in rows if row["val_episode_return"]]) >= 4
+
+
 def test_tensorboard_logger_has_env_steps_on_its_x_axis(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:

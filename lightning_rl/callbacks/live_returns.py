@@ -34,8 +34,8 @@ class DrawingBudget:
     """Says when to draw: about five times a second, unless that took over 4 % of the time.
 
     Sending the frames takes some more, 5 % in all. Where frames are so dear that there would be
-    less than two a second, up to twice as much is spent. The first and the last picture are always
-    drawn.
+    less than two a second, up to three times as much is spent. The first and the last picture are
+    always drawn.
 
     Example:
         >>> budget = DrawingBudget()
@@ -53,7 +53,7 @@ class DrawingBudget:
         allowed = DRAWING_SHARE * (now - self._start) + FIRST_FRAMES
         pause = now - self._last
         if pause >= LONGEST_PAUSE:
-            return self.spent <= 2 * allowed
+            return self.spent <= 3 * allowed
         return pause >= PAUSE and self.spent <= allowed
 
     @contextmanager

@@ -22,6 +22,7 @@ FEWEST_OF_A_BAND = 3  # runs
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
 LEGEND_LETTERS = 84  # of a line as wide as a picture, with 8 for what stands before each name
 TARGET = "target"  # the line's id in a figure
+OF_EPISODES, OF_RUNS = "± 1 standard deviation", "95 % interval"  # what bands mean
 Point = tuple[float, float]  # env step, value
 Array = NDArray[np.float64]
 
@@ -120,6 +121,10 @@ def draw_curves(
             drawn += _draw_seeds(axes, begun, smooth, color, name)
         else:
             drawn += _draw_run(axes, [*begun, *histories][0], smooth, color, name)
+    for meaning in (OF_EPISODES, OF_RUNS):  # named once in the legend
+        bands = [artist for artist in drawn if artist.get_gid() == meaning]
+        for band in bands[:1]:
+            band.set_label(meaning)
     if evaluations:
         steps, means = zip(*evaluations, strict=True)
         color = rcParams["text.color"]
@@ -204,7 +209,10 @@ def _draw_run(
 ) -> list[Artist]:
     label = name or f"mean of {smooth} episodes"
     if not len(history):  # it has its place in the legend
-        return list(axes.plot([], color=color, label=label))
+        return [
+            _fill(axes, [], [], [], color, OF_EPISODES),
+            *axes.plot([], color=color, label=label),
+        ]
     steps, returns = history["env_step"], history["episode_return"]
     points = axes.plot(*outline(steps, returns), ".", color=color, alpha=0.25, markersize=3)
     kept = thinned(len(steps))
@@ -226,7 +234,7 @@ def _draw_seeds(
     )
     mean = interquartile_mean(curves)
     low, high = _interval(curves.tobytes(), len(curves))
-    band = _fill(axes, steps, low, high, color)
+    band = _fill(axes, steps, low, high, color, OF_RUNS)
     label = f"{name or ('mean' if len(histories) < 4 else 'interquartile mean')}"
     return [band, *axes.plot(steps, mean, color=color, label=f"{label} ({len(histories)} runs)")]
 
@@ -259,9 +267,9 @@ def _draw_band(
     """Draw one standard deviation to each side, but not beyond what has been."""
     low = (means - deviations).clip(values.min())
     high = (means + deviations).clip(max=values.max())
-    return _fill(axes, steps, low, high, color)
+    return _fill(axes, steps, low, high, color, OF_EPISODES)
 
 
-def _fill(axes: Any, steps: Array, low: Array, high: Array, color: str) -> Artist:
-    band: Artist = axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
+def _fill(axes: Any, steps: Any, low: Any, high: Any, color: str, meaning: str) -> Artist:
+    band: Artist = axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0, gid=meaning)
     return band

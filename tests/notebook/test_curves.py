@@ -17,7 +17,15 @@ from PIL import Image
 
 from lightning_rl import EpisodeHistory, PPOAgent, plot_returns
 from lightning_rl.errors import StateError
-from lightning_rl.notebook.curves import draw_curves, draw_labels, outline, rolling, thinned
+from lightning_rl.notebook.curves import (
+    OF_EPISODES,
+    OF_RUNS,
+    draw_curves,
+    draw_labels,
+    outline,
+    rolling,
+    thinned,
+)
 from lightning_rl.stats.aggregates import bootstrap_interval
 
 
@@ -76,7 +84,7 @@ def test_ten_seeds_are_drawn_as_interquartile_mean_with_a_bootstrap_band() -> No
 
 def test_named_runs_are_told_apart_by_colour_and_legend() -> None:
     axes = plot_returns({"a": history([1.0]), "b": history([2.0])}).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", OF_EPISODES]
     assert len({line.get_color() for line in axes.get_lines()}) == 2
 
 
@@ -167,7 +175,9 @@ def test_a_legend_stays_within_the_picture_and_leaves_the_axes_their_room(names:
 
 def test_a_legend_counts_the_runs() -> None:
     axes = plot_returns({"PPO": [history([1.0, 2.0])] * 3, "one pass": history([1.0])}).axes[0]
-    assert axes.get_legend_handles_labels()[1] == ["PPO (3 runs)", "one pass"]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[:2] == ["PPO (3 runs)", "one pass"]
+    assert sorted(texts[2:]) == sorted([OF_RUNS, OF_EPISODES])
 
 
 def test_each_band_keeps_its_colour_in_the_saved_picture() -> None:
@@ -209,4 +219,5 @@ def test_live_seeds_have_a_curve_each_and_a_band_from_three_on() -> None:
         axes = Figure().add_subplot()
         draw_curves(axes, {"PPO": histories[:count]}, each=True)
         assert (len(axes.lines), len(axes.collections)) == (lines, bands)
-        assert axes.get_legend_handles_labels()[1] == [f"PPO ({count} runs)"]
+        labels = axes.get_legend_handles_labels()[1]
+        assert sorted(labels) == sorted([f"PPO ({count} runs)", OF_RUNS][: 1 + bands])

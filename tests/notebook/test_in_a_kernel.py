@@ -27,6 +27,7 @@ trainer.fit(PPOAgent(), "CartPole-v1")
 ENDLESS = 10**9
 PATIENCE = 120.0  # seconds until a test that waits in vain gives up
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SHOWN = ("display_data", "update_display_data")
 OTHER_KERNELS = ("6.31.0", "7.3.0", "7.4.0")
 
 
@@ -106,7 +107,7 @@ class Kernel:
         return [m for m in self.messages if m["msg_type"] in types]
 
     def pictures(self) -> list[Any]:
-        shown = self.of_type("display_data", "update_display_data")
+        shown = self.of_type(*SHOWN)
         return [m for m in shown if "image/png" in m["content"]["data"]]
 
     def red(self) -> list[str]:
@@ -292,6 +293,28 @@ def test_a_loop_over_seeds_shows_one_picture_one_row_of_buttons_and_a_line_for_e
     printed = "".join(m["content"]["text"] for m in kernel.of_type("stream"))
     assert printed.count("parameters") == 1
     assert kernel.red() == []
+
+
+def test_any_frontend_is_sent_core_messages_and_plain_widgets_alone(kernel: Kernel) -> None:
+    """So that VS Code, Colab and others show what JupyterLab does (tutorials/guide)."""
+    kernel.run(
+        FIT(steps=2048, more="").replace("PPOAgent()", "agent := PPOAgent()")
+        + "from lightning_rl import EpisodePlayer, plot_returns\n"
+        + 'display(plot_returns(agent), EpisodePlayer(agent, "CartPole-v1", max_steps=3))'
+    )
+    others = {"status", "execute_input", "stream", "comm_open", "comm_msg", "comm_close"}
+    assert {m["msg_type"] for m in kernel.messages} <= {*others, *SHOWN}
+    kinds = {kind for m in kernel.of_type(*SHOWN) for kind in m["content"]["data"]}
+    assert kinds - {"image/jpeg"} == {"text/plain", "text/html", "image/png", WIDGET}
+    opened = [m["content"] for m in kernel.of_type("comm_open")]
+    assert {content["target_name"] for content in opened} == {"jupyter.widget"}
+    modules = {content["data"]["state"]["_model_module"] for content in opened}
+    assert modules == {"@jupyter-widgets/base", "@jupyter-widgets/controls"}
+    (player,) = [m for m in kernel.of_type(*SHOWN) if "text/html" in m["content"]["data"]]
+    html = player["content"]["data"]["text/html"]
+    assert set(re.findall(r"https?://[^\"']*", html)) == {"http://www.w3.org/2000/svg"}
+    assert "image/png" in player["content"]["data"]  # for those that show no page
+    assert all("text/plain" in m["content"]["data"] for m in kernel.of_type(*SHOWN))
 
 
 def test_a_cell_run_twice_with_checkpoints_shows_nothing_red(
