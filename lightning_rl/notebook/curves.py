@@ -20,9 +20,9 @@ from lightning_rl.stats.history import EpisodeHistory
 CURVE_POINTS = 400
 FEWEST_OF_A_BAND = 3  # runs
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
-LEGEND_LETTERS = 84  # of a line as wide as a picture, with 8 for what stands before each name
+LEGEND_LETTERS = 84  # of a line as wide as a picture, with 6 for what stands before each name
 TARGET = "target"  # the line's id in a figure
-OF_EPISODES, OF_RUNS = "± 1 standard deviation", "95 % interval"  # what bands mean
+OF_EPISODES, OF_RUNS = "± standard deviation", "95 % interval"  # what bands mean
 Point = tuple[float, float]  # env step, value
 Array = NDArray[np.float64]
 
@@ -142,13 +142,20 @@ def draw_labels(axes: Any, target: float | None = None) -> None:
         axes.autoscale_view()  # a line within the limits would be left without a margin
     axes.set(xlabel="env steps", ylabel="episode return")
     axes.grid(visible=True, alpha=0.3)
-    labels = axes.get_legend_handles_labels()[1]
-    if labels:
+    named = sorted(
+        zip(*axes.get_legend_handles_labels(), strict=True),
+        key=lambda pair: pair[1] in (OF_EPISODES, OF_RUNS),  # bands come last
+    )
+    if named:
+        handles, labels = zip(*named, strict=True)
         above = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
-        is_long = sum(len(label) + 8 for label in labels) > LEGEND_LETTERS
+        is_long = sum(len(label) + 6 for label in labels) > LEGEND_LETTERS
         inside = {"loc": "upper left", "fontsize": "small", "framealpha": 0.6}
-        style = inside if is_long else {**above, "ncols": 4, "frameon": False}
-        legend = axes.legend(**style)  # above, where no curve goes, if it is one line
+        row = {"ncols": 4, "frameon": False, "columnspacing": 1.0, "handlelength": 1.5}
+        style = inside if is_long else {**above, **row}
+        legend = axes.legend(
+            handles, labels, **style
+        )  # above, where no curve goes, if it is one line
         for text in legend.get_texts():
             text.set_parse_math(False)  # a name may have a $
 

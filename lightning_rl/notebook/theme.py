@@ -57,17 +57,18 @@ def darken(artists: Iterable[Artist]) -> list[tuple[Any, Any]]:
             if get is None or change is None:
                 continue
             before = get()
-            color = DARK_FORM.get(_opaque(before) or "")
+            color = _in_the_dark(before)
             if color is not None:
                 change(color)
                 undo.append((change, before))
     return undo
 
 
-def _opaque(color: Any) -> str | None:
-    """Name a single opaque colour, else nothing."""
+def _in_the_dark(color: Any) -> Any:
+    """Give the dark form's colour for black and for white, and nothing for any other."""
     try:
-        rgba = to_rgba(color)
+        red, green, blue, alpha = to_rgba(color)
     except (ValueError, TypeError):  # "auto", or one for each of many points
         return None
-    return to_hex(rgba) if rgba[3] == 1.0 else None
+    dark = DARK_FORM.get(to_hex((red, green, blue)))
+    return None if dark is None or alpha == 0.0 else to_rgba(dark, alpha)
