@@ -20,9 +20,9 @@ from lightning_rl.stats.history import EpisodeHistory
 CURVE_POINTS = 400
 FEWEST_OF_A_BAND = 3  # runs
 PIXEL_COLUMNS = 600  # about the pixels of a picture's width: more points can't be seen
-LEGEND_LETTERS = 84  # of a line as wide as a picture, with 6 for what stands before each name
+LEGEND_LETTERS = 80  # of a line as wide as a picture, with 6 for what stands before each name
 TARGET = "target"  # the line's id in a figure
-OF_EPISODES, OF_RUNS = "± standard deviation", "95 % interval"  # what bands mean
+OF_EPISODES, OF_RUNS = "± std. deviation", "95 % interval"  # what bands mean
 Point = tuple[float, float]  # env step, value
 Array = NDArray[np.float64]
 
