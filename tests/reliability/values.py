@@ -62,7 +62,7 @@ class Resident(Callback):
 
 
 def growth_while_training(short: bool) -> Figure:
-    """Train with the default logger and checkpoints; compare memory after warm-up and at the end."""
+    """Train as by default; compare memory after warm-up and at the end."""
     steps = 40_000 if short else 3_000_000
     resident = Resident(steps // 20)
     process = psutil.Process()
