@@ -59,8 +59,8 @@ class AgentTrainer(Trainer):
     Args:
         max_env_steps: stop after the iteration that reaches it, counted from the start of `fit`.
             Default: 65,536, unless `max_epochs`, `max_steps` or `max_time` limits the run.
-        num_envs: sub-environments to make from a name, spec or function. Default: the agent's
-            (`agent.default_num_envs`).
+        num_envs: sub-environments to make, by each process that trains, from a name, spec or
+            function. Default: the agent's (`agent.default_num_envs`).
         vectorization: how they are stepped: "sync", one after the other; "async", each in a process
             of its own, which pays where a step takes longer than a millisecond; or
             "vector_entry_point", by a vector environment of the environment's author. Default: the
