@@ -97,6 +97,8 @@ def unpack(message: bytes, handle: Callable[[int], Any] | None = None) -> Any:
     Raises:
         WireError: if it is none.
     """
+    if len(message) < LENGTH.size:
+        raise WireError("a message without its head")
     text, total = LENGTH.unpack(message[: LENGTH.size])
     body = memoryview(message)[LENGTH.size :]
     if len(body) != total or text > total:

@@ -79,10 +79,15 @@ def read(path: Path) -> tuple[str, str, float, str]:
 def score(name: str, question: str, answers: dict[str, str], student: str) -> float:
     """Train once; give the score."""
     with sit(name, answers, student) as session, seeded():
-        (one,) = [one for one in session.of(question) if one.bar]
+        one = [one for one in session.of(question) if one.bar][-1]  # the hidden one, if any
         try:
             value = one.function(**session.arguments(one))
-        except (ArithmeticError, AssertionError, ValueError):  # it broke: that earns nothing
+        except (
+            ArithmeticError,
+            AssertionError,
+            TypeError,
+            ValueError,
+        ):  # it broke: that earns nothing
             return float("nan")
     return float(value[0] if isinstance(value, tuple) else value)
 
