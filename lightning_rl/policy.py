@@ -34,6 +34,7 @@ class PolicyModule(CheckpointedModule):
     """
 
     env_steps: int = 0  # learned from so far
+    logs_hyperparameters = True  # as `save_hyperparameters` was told
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Say where settings and compiled networks go, before Python finds them unexpected."""
@@ -56,6 +57,15 @@ class PolicyModule(CheckpointedModule):
         self.observation_space: Any = None  # the spaces of one sub-environment, once bound
         self.action_space: Any = None
         self.observation_normalizer: ObservationNormalizer | None = None
+
+    def save_hyperparameters(
+        self, *args: Any, frame: Any = None, logger: bool = True, **options: Any
+    ) -> None:
+        """Save them as any LightningModule does, and note whether they may be logged."""
+        self.logs_hyperparameters = logger
+        caller = inspect.currentframe()
+        frame = frame or (caller and caller.f_back)
+        super().save_hyperparameters(*args, frame=frame, logger=logger, **options)
 
     def act(
         self, observations: Any, deterministic: bool = False

@@ -92,5 +92,7 @@ class RunFacts(Callback):
             seed=getattr(trainer, "seed", None),
             max_env_steps=getattr(pl_module, "max_env_steps", None),
         )
+        may_be_logged = getattr(pl_module, "logs_hyperparameters", False)
+        own = dict(pl_module.hparams_initial) if may_be_logged else {}
         for logger in trainer.loggers:
-            logger.log_hyperparams({**pl_module.hparams, "run": facts})
+            logger.log_hyperparams(own | {"run": facts})

@@ -44,6 +44,20 @@ def test_csv_files_say_settings_seed_environment_versions_and_revision(tmp_path:
     assert run["git_revision"] == git_revision()
 
 
+class Secretive(PPOAgent):
+    def __init__(self, given: str) -> None:
+        super().__init__(config=PPOConfig(rollout_steps=64, batch_size=32, update_epochs=1))
+        self.save_hyperparameters("given", logger=False)
+
+
+def test_what_shall_not_be_logged_is_not(tmp_path: Path) -> None:
+    agent, logger = Secretive("key"), CSVLogger(tmp_path)
+    AgentTrainer(max_env_steps=64, num_envs=4, logger=logger, **QUIET).fit(agent, "CartPole-v1")
+    assert agent.hparams["given"] == "key"
+    saved = yaml.safe_load((Path(logger.log_dir) / "hparams.yaml").read_text())
+    assert set(saved) == {"run"}
+
+
 def test_tensorboard_shows_them(tmp_path: Path) -> None:
     logger = TensorBoardLogger(str(tmp_path))
     fit(logger)
