@@ -68,11 +68,12 @@ def cell(source: str, **metadata: Any) -> dict[str, Any]:
 
 def notebook(answers: dict[str, str], tests: dict[str, str]) -> dict[str, Any]:
     cells = [cell(SETUP, grade_id="setup", locked=True)]
-    for question in RIGHT:
+    for question in {**tests, **answers}:
         if question in answers:
             cells.append(cell(answers[question], grade_id=question, solution=True))
         points = {"points": 4, "grade": True, "locked": True}
-        cells.append(cell(tests[question], grade_id=f"{question}-check", **points))
+        if question in tests:
+            cells.append(cell(tests[question], grade_id=f"{question}-check", **points))
     return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
