@@ -32,11 +32,11 @@ def objects():
 """,
     "files": """
 def files():
-    import os
-    found = []
-    for folder, _, names in os.walk("/"):
-        if not folder.startswith(("/proc", "/usr")):
-            found += [one for one in names if one.endswith(".ipynb") or one == "course.json"]
+    import os, sys
+    found, known = [], {"/proc", "/usr", sys.prefix, sys.base_prefix}
+    for folder, inside, names in os.walk("/"):
+        inside[:] = [one for one in inside if os.path.join(folder, one) not in known]
+        found += [one for one in names if one.endswith(".ipynb") or one == "course.json"]
     try:
         open("SOURCE")
     except OSError as error:
@@ -56,7 +56,7 @@ def network():
 def disk():
     import os
     written = 0
-    for folder in ("/tmp", "/dev/shm", "/dev", "/package", "."):
+    for folder in ("/tmp", "/dev/shm", "/dev", "/package", "/"):
         try:
             for number in range(100):
                 with open(f"{folder}/{number}", "wb") as file:

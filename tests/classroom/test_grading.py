@@ -71,7 +71,7 @@ def test_cheats_get_nothing_and_harm_nothing(
     with socket.create_server(("127.0.0.1", 0)) as server:
         hand_in(tmp_path / "handed_in", source, server.getsockname()[1])
         files = sorted(os.listdir(tmp_path / "handed_in"))
-        results = list(grade_folder(source, tmp_path / "handed_in", COURSE, 2, Limits(10.0)))
+        results = list(grade_folder(source, tmp_path / "handed_in", COURSE, 2, Limits(15.0)))
     graded = {result["student"]: result for result in results}
     assert {name: one["points"] for name, one in graded.items()} == POINTS
     assert "is not a notebook" in graded["broken"]["error"]
@@ -90,7 +90,7 @@ def test_cheats_get_nothing_and_harm_nothing(
     assert "no network" in said["network"]
     assert int(re.search(r"(\d+) MB", said["disk"])[1]) < 300  # type: ignore[index]
     assert "'printed'" in said["output"]
-    assert said["memory"].startswith("MemoryError")
+    assert "MemoryError" in said["memory"]
     assert "Handle" in said["pickled"]
     assert "Handle" in said["pickle_text"]
     assert "got 7" in said["patched"]
