@@ -308,6 +308,10 @@ def test_a_copy_has_what_the_original_has_and_goes_on_by_itself() -> None:
     buffer = ReplayBuffer(20, 2, BOX, TWO, n_steps=2, gamma=GAMMA)
     envs, held = fill(buffer, [[None, "terminated"], [None, None]] * 4)
     twin = copy.deepcopy(buffer)
+    views = {"observations", "actions", "rewards", "flags"}
+    copied = {name for name in buffer.__getstate__() if not name.startswith("_flat_")}
+    assert copied == {n for n in vars(buffer) if not n.startswith("_flat_")} - views | {"folder"}
+    assert len(copied) == len(buffer.__getstate__())  # each array once, without its views
     assert np.array_equal(twin.current(), buffer.current())
     assert np.array_equal(buffer.current(), envs.array())
     draws = [b.sample(9, torch.Generator().manual_seed(1)) for b in (buffer, twin)]
