@@ -22,7 +22,7 @@ from lightning_rl.settings import count
 from lightning_rl.stats.history import EpisodeHistory
 
 DRAWING_SHARE = 0.04  # of the wall time
-FIRST_FRAMES = 0.08  # seconds of drawing that a run may begin with: the first one loads fonts
+FIRST_FRAMES = 0.08  # seconds of drawing that a run may begin with, after the empty axes
 PAUSE = 0.2  # seconds between two frames, of which an iteration takes some more
 LONGEST_PAUSE = 0.4  # so that the curve is never half a second behind the progress bar
 STOPPED = 0.9  # of the budget: less was trained
@@ -167,11 +167,11 @@ class LiveReturns(Callback):
             self.target = reward_threshold(pl_module.runner.env)
         self._running = self._run_of(pl_module)
         self._env_steps = max(self._env_steps, expected_env_steps(pl_module))
-        self.budget = DrawingBudget()
         if in_notebook() and self._cell != (cell := cell_id()):  # it has no picture yet
             self._cell, self._handle = cell, None
             new_panel()  # that of an earlier picture is above
             self.draw(is_last=False)
+        self.budget = DrawingBudget()  # the first frame, which loads fonts, shall not delay others
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Note the panels' scalars, and draw if it is time."""
