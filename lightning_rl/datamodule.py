@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EXPECTED
-from lightning_rl.errors import EnvError, StateError
+from lightning_rl.errors import CheckpointError, EnvError, StateError
 from lightning_rl.loader import EnvDataLoader
 
 
@@ -42,6 +42,18 @@ class EnvDataModule(LightningDataModule):
     def __init__(self, env: str = "CartPole-v1", evaluation_env: str | None = None) -> None:
         super().__init__()
         self.env, self.evaluation_env = env, evaluation_env
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: a file may not say which environment is made, nor by what.
+
+        Raises:
+            CheckpointError: always.
+        """
+        raise CheckpointError(
+            "an EnvDataModule is not made from a checkpoint, as a file may name any environment; "
+            "name it yourself: EnvDataModule(env)."
+        )
 
     def train_dataloader(self) -> str:
         """Give the environment to train in, which `AgentTrainer` makes a loader of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lightning_rl import AgentTrainer, DQNAgent, EnvDataLoader, PPOAgent, SACAgent
 from lightning_rl.datamodule import EnvDataModule
-from lightning_rl.errors import EnvError, StateError
+from lightning_rl.errors import CheckpointError, EnvError, StateError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
@@ -182,3 +183,8 @@ def test_its_environments_are_by_default_one_and_the_same() -> None:
     module = EnvDataModule("CartPole-v1", "CartPole-v0")
     assert module.train_dataloader() == "CartPole-v1"
     assert module.val_dataloader() == module.test_dataloader() == "CartPole-v0"
+
+
+def test_an_environment_by_name_is_not_made_from_a_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="name it yourself"):
+        EnvDataModule.load_from_checkpoint(tmp_path / "a.ckpt")
