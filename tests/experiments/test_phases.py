@@ -117,6 +117,7 @@ def test_one_run_of_wandb_has_a_prefix_and_an_x_axis_for_each_phase(tmp_path: Pa
     assert wandb.run is None
 
 
+@pytest.mark.slow
 def test_split_runs_of_wandb_are_one_group_with_a_job_type_each(tmp_path: Path) -> None:
     with PhaseLog("wandb", tmp_path, "dream", True, **FACTS) as log:
         for round_number in range(2):
