@@ -269,8 +269,11 @@ class LightningAgentModule(PolicyModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the iteration and stop when the budget is used up. Overriding it needs `super()`."""
         self.metrics.add_outputs(outputs)
-        if self.max_env_steps is not None and self.progress >= 1.0:
-            self.trainer.should_stop = True
+        stops = self.trainer.should_stop
+        stops = stops or (self.max_env_steps is not None and self.progress >= 1.0)
+        if self.ranks.size > 1:  # what stops one process, such as a callback, stops all
+            stops = self.trainer.strategy.reduce_boolean_decision(stops, all=False)
+        self.trainer.should_stop = stops
         every = getattr(self.trainer, "log_every_n_steps", 1)
         due = every > 0 and self.trainer.global_step % every == 0
         if due or self.trainer.should_stop or self.trainer.is_last_batch:

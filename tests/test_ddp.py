@@ -154,6 +154,13 @@ def test_evaluation_is_shared_out_and_its_result_is_everywhere(ranks: Any) -> No
     assert first["own"]["num_envs"] == second["own"]["num_envs"] == [3, 3, 3]
 
 
+def test_what_stops_one_process_stops_all_in_the_same_iteration(ranks: Any) -> None:
+    first, second = (rank["stopped"] for rank in ranks)
+    assert first == second
+    assert first["iterations"] == 2
+    assert first["env_steps"] < MAX_ENV_STEPS
+
+
 def test_different_environments_are_an_error_in_both_processes(ranks: Any) -> None:
     for rank in ranks:
         assert "differ in their observation space: rank 0 has" in rank["differing"]["error"]

@@ -210,6 +210,18 @@ def differing(folder: Path) -> dict[str, Any]:
     return {"error": None}
 
 
+def stopped(folder: Path) -> dict[str, Any]:
+    """Let a callback stop rank 1 alone."""
+    agent, (trainer, watch) = make_ppo(), make_trainer()
+
+    def stop(*_: Any) -> None:
+        trainer.should_stop |= trainer.global_rank == 1 and trainer.global_step == 2
+
+    watch.on_train_batch_end = stop  # type: ignore[method-assign]
+    trainer.fit(agent, "CartPole-v1")
+    return {"iterations": trainer.global_step, "env_steps": agent.env_steps}
+
+
 def killed(folder: Path) -> None:
     """Train until rank 1 is killed; the other says how long it took to end."""
     agent, (trainer, watch) = make_ppo(), make_trainer()
@@ -244,6 +256,7 @@ CASES: dict[str, Callable[[Path], Any]] = {
     ),
     "small minibatches": lambda folder: ppo(folder, {}, batch_size=2, update_epochs=1),
     "evaluated": evaluated,
+    "stopped": stopped,
     "differing": differing,
 }
 
