@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 import torch
 
 from lightning_rl.classroom.questions import Bar, Case, Session, sitting
@@ -31,6 +30,7 @@ FOLDER = Path(__file__).resolve().parent
 SCORES = FOLDER / "calibration.json"
 PICTURE = FOLDER / "calibration.png"
 REFERENCE, SECOND = "the answer", "another right answer"
+BROKEN = -9999.0  # the score of what can't be trained at all
 FEW = 4  # seeds that show which wrong answer is the best one
 Scores = dict[str, dict[str, list[float]]]  # of "set question", of an answer's name
 
@@ -88,7 +88,7 @@ def score(name: str, question: str, answers: dict[str, str], student: str) -> fl
             TypeError,
             ValueError,
         ):  # it broke: that earns nothing
-            return float("nan")
+            return BROKEN
     return float(value[0] if isinstance(value, tuple) else value)
 
 
@@ -119,7 +119,7 @@ def measure(key: str, seeds: int, scores: Scores) -> None:
 
 def best_wrong(known: dict[str, list[float]]) -> str:
     """Name the wrong answer with the highest mean of its first scores."""
-    means = {which: np.nanmean(values[:FEW]) for which, values in known.items()}
+    means = {which: sum(values[:FEW]) / FEW for which, values in known.items()}
     return max(
         (which for which in known if which not in (REFERENCE, SECOND)), key=means.__getitem__
     )
@@ -135,6 +135,7 @@ def draw(scores: Scores, bars: dict[str, Bar]) -> NotebookFigure:
         for row, values in enumerate(answers.values()):
             axes.plot(values, [row] * len(values), "o", color=PALETTE[min(row // 2, 1)], alpha=0.5)
         axes.set_yticks(range(len(answers)), [f"{n} ({len(v)})" for n, v in answers.items()])
+        axes.set_xlim(left=max(axes.get_xlim()[0], low - 8 * (high - low)))
         axes.set(title=f"{key}: points rise from {low:g} to {high:g}", ylim=(-0.5, None))
         axes.invert_yaxis()
     return figure
