@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -81,15 +81,16 @@ class Part:
 def env_parts(env: Any) -> list[Part]:
     """List an environment and all that it holds: wrapped, vectorised or otherwise."""
     todo: list[tuple[str, Any]] = [("env", env)]
-    parts: list[Part] = []
+    found_at: dict[str, Part] = {}
     seen: dict[int, Any] = {}  # which keeps the objects, so that no other gets their ids
     for at, value in todo:  # it grows on the way
         if id(value) not in seen:
             seen[id(value)] = value
             found, held = _look(at, value)
-            places = {part.at for part in parts}
-            parts.extend(part for part in found if part.at not in places)
+            for part in found:
+                found_at.setdefault(part.at, part)
             todo.extend(held)
+    parts = list(found_at.values())
     first_at = {id(part.owner): part.at for part in parts if part.owner is not None}
     for part in [part for part in parts if part.owner is not None]:
         held_at = {n: first_at.get(id(v), "") for n, v in _attributes(part.owner).items()}
@@ -188,6 +189,7 @@ def _attributes(value: Any) -> Names:
     }
 
 
+@cache
 def slots(kind: type) -> list[str]:
     """Name a class's attributes that are not in `vars`."""
     classes = [c for c in kind.__mro__ if c.__module__ != "builtins"]
