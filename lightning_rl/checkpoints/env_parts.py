@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -189,7 +189,6 @@ def _attributes(value: Any) -> Names:
     }
 
 
-@cache
 def slots(kind: type) -> list[str]:
     """Name a class's attributes that are not in `vars`."""
     classes = [c for c in kind.__mro__ if c.__module__ != "builtins"]
