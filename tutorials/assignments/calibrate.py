@@ -132,10 +132,12 @@ def draw(scores: Scores, bars: dict[str, Bar]) -> NotebookFigure:
         axes = figure.add_subplot(len(scores), 1, place + 1)
         low, high = bars[key].low, bars[key].high
         axes.axvspan(low, high, color="grey", alpha=0.15)
-        for row, values in enumerate(answers.values()):
-            axes.plot(values, [row] * len(values), "o", color=PALETTE[min(row // 2, 1)], alpha=0.5)
+        for row, (which, values) in enumerate(answers.items()):
+            color = PALETTE[which not in (REFERENCE, SECOND)]
+            axes.plot(values, [row] * len(values), "o", color=color, alpha=0.5)
         axes.set_yticks(range(len(answers)), [f"{n} ({len(v)})" for n, v in answers.items()])
-        axes.set_xlim(left=max(axes.get_xlim()[0], low - 8 * (high - low)))
+        best = max(max(values) for values in answers.values())
+        axes.set_xlim(max(axes.get_xlim()[0], low - 3 * (high - low)), best + (high - low) / 4)
         axes.set(title=f"{key}: points rise from {low:g} to {high:g}", ylim=(-0.5, None))
         axes.invert_yaxis()
     return figure
