@@ -113,7 +113,7 @@ def test_the_command_exits_with_1_if_something_is_wrong(
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SETS, ids=lambda path: path.stem)
 def test_every_problem_set_is_verified(path: Path) -> None:
-    found = verify_set(path)
+    found = verify_set(path, variants=3)  # twenty are tried in test_assignments.py
     assert found.wrong == []
     assert found.share >= 0.95
     assert found.killed / found.tried["mutants"] > 0.9  # few are no faults at all
