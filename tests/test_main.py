@@ -61,6 +61,7 @@ def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "ReinforceAgent on CartPole-v1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_seeds_are_one_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "--seeds", "2", "--seed", "4", "--settings.rollout_steps", "512")
     said = capsys.readouterr().out

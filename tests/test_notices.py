@@ -77,7 +77,10 @@ def test_a_script_prints_a_bar_and_one_line_a_run(tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     lines = [line for line in done.stdout.replace("\r", "\n").splitlines() if line.strip()]
-    others = [line for line in lines if not line.startswith("Training:")]
+    bars = [line for line in lines if line.startswith("Training")]
+    others = [line for line in lines if line not in bars]
+    assert bars[0].startswith("Training: ")
+    assert bars[-1].startswith("Training on from 2,00")  # the second run goes on
     assert others == ["PPOAgent: 9,155 parameters"] * 2
     assert done.stderr == ""
 

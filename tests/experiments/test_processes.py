@@ -58,6 +58,7 @@ def test_a_process_does_several_tasks_but_none_after_it_has_died(events: list[Ev
     assert first != last
 
 
+@pytest.mark.slow
 def test_when_nobody_listens_any_more_the_processes_are_ended() -> None:
     def slow(tell: Tell) -> None:
         tell(os.getpid())

@@ -117,6 +117,7 @@ def test_seeds_that_fail_are_named_with_what_has_happened() -> None:
         fit_seeds(make_small, lambda: DeadlyEnv(gym.make("CartPole-v1")), [6], **OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_live_picture_has_a_curve_a_seed_and_ends_with_one(tmp_path: Path) -> None:
     live = LiveReturns(path=str(tmp_path / "live.png"))
     runs = fit_seeds(make_small, "CartPole-v1", [0, 1], live=live, **OPTIONS)

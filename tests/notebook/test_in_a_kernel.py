@@ -328,6 +328,7 @@ def test_a_cell_run_twice_with_checkpoints_shows_nothing_red(
         assert kernel.red() == []
 
 
+@pytest.mark.slow
 def test_a_saved_notebook_keeps_its_picture_and_passes_a_strict_check(tmp_path: Path) -> None:
     cells = [IMPORTS, FIT(steps=2048, more="")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
