@@ -100,10 +100,11 @@ class Controls(Callback):
         self.on_train_end(trainer, pl_module)
 
     def _wait(self, trainer: Trainer) -> None:
-        self.widgets["pause"].description = "Resume"
+        button = self.widgets["pause"]
+        button.description, button.icon = "Resume", "play"
         while self._pause.is_set() and not trainer.should_stop and not self._stop.is_set():
             self._stop.wait(PAUSE_SECONDS)
-        self.widgets["pause"].description = "Pause"
+        button.description, button.icon = "Pause", "pause"
 
     def _make_widgets(self, agent: Any) -> dict[str, Any]:
         import ipywidgets  # type: ignore[import-untyped]  # slow to import, for notebooks only
