@@ -49,6 +49,7 @@ class Figure:
     holds: bool
 
 
-# A check is told whether to take its short form, which CI runs: fewer cases, a second or two.
-Check = Callable[[bool], Figure]
+# A check is told whether to take its short form, which CI runs: fewer cases, a second or two. It
+# gives None where it has none.
+Check = Callable[[bool], Figure | None]
 Checks = list[tuple[int, Check]]  # each with the goal it measures

@@ -56,10 +56,11 @@ def checking_share(name: str, steps: int) -> float:
     return statistics.median(checking) / seconds
 
 
-def cost_of_checking(short: bool) -> Figure:
+def cost_of_checking(short: bool) -> Figure | None:
     """Compare the time of the checks with that of the training around them."""
-    measured = {"SAC": 1_500} if short else {name: steps for name, (*_, steps) in AGENTS.items()}
-    shares = {name: checking_share(name, steps) for name, steps in measured.items()}
+    if short:  # a share of milliseconds means nothing on a busy machine
+        return None
+    shares = {name: checking_share(name, steps) for name, (*_, steps) in AGENTS.items()}
     words = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     return Figure(
         f"looking for them takes {words} of a training's time", max(shares.values()) <= 0.01
