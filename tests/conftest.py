@@ -1,5 +1,6 @@
 """One torch thread: the networks are small, and threads that wait for each other cost minutes."""
 
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,27 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let CI, which has half an hour, prove with two seeds what is otherwise proven with more."""
+    parser.addoption("--seeds", type=int, metavar="N", help="each slow proof's first N seeds alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the further seeds, if a number was given."""
+    number, seeds_of, left_out = config.getoption("seeds"), defaultdict[Any, list[int]](list), []
+    for item in items if number else ():
+        parameters = getattr(item, "callspec", SimpleNamespace(params={})).params
+        if "seed" in parameters and item.get_closest_marker("slow"):
+            seeds = seeds_of[item.path, getattr(item, "originalname", item.name)]
+            if parameters["seed"] not in seeds:
+                seeds.append(parameters["seed"])
+            if seeds.index(parameters["seed"]) >= number:
+                left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def command(kind: str, arguments: Sequence[str]) -> list[str]:
         wrap += ["--perms", "1777", "--size", str(DISK), "--tmpfs", place]
     for place in ("/usr", *PLACES):
         wrap += ["--ro-bind-try", place, place]
-    binds = {place: place for place in sorted({sys.prefix, sys.base_prefix} - {"/usr"})}
+    places = sorted({sys.prefix, sys.base_prefix} - {"/usr"})  # they may be their owner's alone,
+    binds = {str(part): str(part) for place in places for part in sorted(Path(place).iterdir())}
     binds["/package/lightning_rl"] = str(PACKAGE)
     for inside, outside in binds.items():
         for parent in reversed(Path(inside).parents):  # bwrap's own would be root's alone

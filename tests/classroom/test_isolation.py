@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,16 @@ def test_root_becomes_someone_else_within_the_walls(
 def test_processes_are_counted_where_the_system_counts_the_teachers_too() -> None:
     assert processes_allowed("bubblewrap", 32) == 32
     assert processes_allowed("limits", 32) > 32
+
+
+def test_a_python_whose_folder_is_its_owners_alone_can_be_read_within_the_walls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    venv.chmod(0o700)
+    monkeypatch.setattr(isolation.sys, "prefix", str(venv))
+    words = command("bubblewrap", [])
+    bound = [inside for how, inside in pairwise(words) if how == "--ro-bind"]
+    assert str(venv / "bin") in bound
+    assert str(venv) not in bound
