@@ -12,7 +12,8 @@ from lightning_rl.callbacks.last_line import mean_return
 from lightning_rl.notebook.kernel import in_notebook
 from lightning_rl.notebook.panel import cell_panel
 
-REFRESH_SECONDS = 0.1
+REFRESH_SECONDS = 0.1  # between two drawings in a terminal
+NOTEBOOK_SECONDS = 0.5  # each is three messages, which whoever reads late must keep
 
 
 class EnvStepProgressBar(TQDMProgressBar):
@@ -23,12 +24,14 @@ class EnvStepProgressBar(TQDMProgressBar):
     it is Lightning's `TQDMProgressBar`. The return is the mean of the last 100 training episodes.
 
     Args:
-        refresh_rate: 0 switches it off; otherwise it is drawn at most ten times a second.
+        refresh_rate: 0 switches it off; otherwise it is drawn at most ten times a second, in a
+            notebook twice.
     """
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate)
         self._drawn = 0.0  # seconds, when the bar was last drawn
+        self._pause = REFRESH_SECONDS
 
     def init_train_tqdm(self) -> Any:
         """Make the bar; for an agent in a notebook within the cell's panel."""
@@ -37,6 +40,7 @@ class EnvStepProgressBar(TQDMProgressBar):
             return super().init_train_tqdm()
         bar = notebook_bar(smoothing=0, bar_format=self.BAR_FORMAT)
         cell_panel().put("bar", [bar.container])
+        self._pause = NOTEBOOK_SECONDS
         return bar
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any = None, *_: Any) -> None:
@@ -68,10 +72,10 @@ class EnvStepProgressBar(TQDMProgressBar):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw the bar, if a tenth of a second has passed."""
+        """Draw the bar, if enough time has passed."""
         if not isinstance(pl_module, LightningAgentModule):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        elif time.perf_counter() - self._drawn > REFRESH_SECONDS:
+        elif time.perf_counter() - self._drawn > self._pause:
             self._draw(pl_module)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
