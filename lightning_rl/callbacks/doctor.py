@@ -61,7 +61,7 @@ class Doctor(Callback):
 
     It reads what the agent logs, and the gradients once an iteration; it changes nothing. A
     diagnosis needs its signal: an agent that logs no `approx_kl` has no KL spike. Each is said
-    once a `fit`, on stdout, or at its end that nothing ill was seen:
+    once a `fit`, on stdout:
 
     - `entropy collapse`: the policy hardly explores any more, and the return has not risen;
     - `KL spike`: one iteration moved the policy very far;
@@ -130,11 +130,9 @@ class Doctor(Callback):
             self._examine_gradients(pl_module, optimizer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Read what was logged last, and say so if all was well."""
+        """Read what was logged last."""
         self._updates_before = self._updates
         self._read(trainer, pl_module)
-        if self._read_at is not None and not self.findings:
-            pl_module.print(f"Doctor, at env step {self._env_step:,}: nothing ill was seen.")
 
     # ---- examinations ------------------------------------------------------------------------
 
