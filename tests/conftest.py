@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let CI, which has half an hour, prove with two seeds what is otherwise proven with more."""
+    """Let CI, which has half an hour, prove with one seed what is otherwise proven with several."""
     parser.addoption("--seeds", type=int, metavar="N", help="each slow proof's first N seeds alone")
 
 
