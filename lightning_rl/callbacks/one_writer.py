@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ class OneWriter(Callback):
 
     def __init__(self) -> None:
         self._locks: list[FileLock] = []
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Make the folder of the logs at once, so that a run that begins meanwhile takes the next.
+
+        Lightning chooses `version_N` by the folders that are there, and makes its own much later.
+        """
+        folder = trainer.log_dir  # all ranks ask for it together
+        if trainer.loggers and trainer.is_global_zero and folder and is_local(folder):
+            with suppress(OSError):  # whoever writes there says so
+                Path(folder).mkdir(parents=True, exist_ok=True)
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Take the locks, now that the folders are known."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
 
 from lightning_rl import AgentTrainer, PPOAgent
 from lightning_rl.errors import CheckpointError, LockedError
@@ -15,10 +16,10 @@ from tests.small_runs import SMALL, AtIteration
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
 
 
-def fit(root: Path, *callbacks: Any) -> AgentTrainer:
+def fit(root: Path, *callbacks: Any, logger: bool = False) -> AgentTrainer:
     trainer = AgentTrainer(
         max_steps=2, num_envs=1, seed=0, default_root_dir=root, callbacks=list(callbacks),
-        enable_progress_bar=False, enable_model_summary=False, live=False, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, live=False, logger=logger,
     )  # fmt: skip
     trainer.fit(PPOAgent(config=SMALL), "CartPole-v1")
     return trainer
@@ -33,6 +34,17 @@ def test_a_second_run_in_a_runs_folder_is_refused_before_it_trains(tmp_path: Pat
 
     fit(tmp_path, AtIteration(1, start_another))
     assert begun.begun == 0
+
+
+class BeginsAnother(Callback):
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.other = fit(Path(trainer.default_root_dir), logger=True)
+
+
+def test_a_run_that_begins_while_another_does_logs_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    first = fit(tmp_path, begins := BeginsAnother(), logger=True)
+    assert Path(str(first.log_dir)).name == "version_0"
+    assert Path(str(begins.other.log_dir)).name == "version_1"
 
 
 def test_the_folder_is_free_after_a_run_and_after_one_that_failed(tmp_path: Path) -> None:
