@@ -187,7 +187,7 @@ class AgentTrainer(Trainer):
             made,
             quiet_lightning(repeated=self._has_fitted or ckpt_path is not None or in_notebook()),
             adapted(callbacks),
-            one_writer(callbacks),
+            one_writer(callbacks, self),
             lost_ranks_named(callbacks),
             temporarily(self, **self._agent_defaults(model, evaluates)),
             torch_threads(self.torch_threads),

@@ -26,16 +26,6 @@ class OneWriter(Callback):
     def __init__(self) -> None:
         self._locks: list[FileLock] = []
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Make the folder of the logs at once, so that a run that begins meanwhile takes the next.
-
-        Lightning chooses `version_N` by the folders that are there, and makes its own much later.
-        """
-        folder = trainer.log_dir  # all ranks ask for it together
-        if trainer.loggers and trainer.is_global_zero and folder and is_local(folder):
-            with suppress(OSError):  # whoever writes there says so
-                Path(folder).mkdir(parents=True, exist_ok=True)
-
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Take the locks, now that the folders are known."""
         if getattr(trainer, "fast_dev_run", False):  # which writes nothing
@@ -63,9 +53,22 @@ def _lock(folder: Path) -> FileLock:
         ) from error
 
 
+def take_version(trainer: Any) -> None:
+    """Make the folder of the logs at once, so that a run that begins meanwhile takes the next.
+
+    Lightning chooses `version_N` by the folders that are there, and makes its own a second later.
+    """
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        folder = logger.log_dir
+        if folder and is_local(folder):
+            with suppress(OSError):  # whoever writes there says so
+                Path(folder).mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def one_writer(callbacks: list[Any]) -> Iterator[None]:
+def one_writer(callbacks: list[Any], trainer: Any) -> Iterator[None]:
     """Let a trainer with these callbacks be the only one to write into its folders."""
+    take_version(trainer)
     writer = OneWriter()
     callbacks.append(writer)
     try:

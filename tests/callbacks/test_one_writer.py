@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_rl import AgentTrainer, PPOAgent
 from lightning_rl.errors import CheckpointError, LockedError
@@ -36,15 +36,23 @@ def test_a_second_run_in_a_runs_folder_is_refused_before_it_trains(tmp_path: Pat
     assert begun.begun == 0
 
 
-class BeginsAnother(Callback):
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self.other = fit(Path(trainer.default_root_dir), logger=True)
+def test_a_run_that_begins_while_another_does_logs_into_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[AgentTrainer] = []
+    begin = TensorBoardLogger.experiment.fget
+    assert begin is not None
 
+    def begin_another_first(logger: Any) -> Any:  # Lightning is about to make the first's folder
+        if not others:
+            others.append(AgentTrainer(live=False))  # any, so that it is done once
+            others[0] = fit(tmp_path, logger=True)
+        return begin(logger)
 
-def test_a_run_that_begins_while_another_does_logs_into_a_folder_of_its_own(tmp_path: Path) -> None:
-    first = fit(tmp_path, begins := BeginsAnother(), logger=True)
+    monkeypatch.setattr(TensorBoardLogger, "experiment", property(begin_another_first))
+    first = fit(tmp_path, logger=True)
     assert Path(str(first.log_dir)).name == "version_0"
-    assert Path(str(begins.other.log_dir)).name == "version_1"
+    assert Path(str(others[0].log_dir)).name == "version_1"
 
 
 def test_the_folder_is_free_after_a_run_and_after_one_that_failed(tmp_path: Path) -> None:
