@@ -251,6 +251,18 @@ def test_refresh_refuses_a_name_that_no_notebook_has():
         refresh.tutorials(["77"])
 
 
+@pytest.mark.slow
+def test_a_cell_may_display_more_than_the_sockets_between_kernel_and_test_hold(tmp_path):
+    shutil.copy(FOLDER / "conftest.py", tmp_path)
+    source = "shown = display(0, display_id=1)\nfor count in range(9000):\n    shown.update(count)"
+    notebook = new_notebook(cells=[new_code_cell(source)])
+    notebook.cells[0].metadata["tags"] = ["nbval-ignore-output"]
+    nbformat.write(notebook, tmp_path / "00_try.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", str(tmp_path)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:]
+
+
 # ---- the whole course -----------------------------------------------------------------------
 
 
