@@ -24,6 +24,7 @@ from lightning_rl import (
     SACConfig,
 )
 from lightning_rl.agent import LightningAgentModule
+from lightning_rl.errors import ConfigError, EnvError
 from lightning_rl.evaluation import EvaluationResult, evaluate
 from lightning_rl.experiments.media import log_media
 from lightning_rl.experiments.phases import Kind, PhaseLog
@@ -61,6 +62,7 @@ def command(
         seeds: int = 1,
         episodes: int = 100,
         output_dir: str = f"runs/{agent_class.__name__}",
+        log: Kind | None = None,
         settings: config_class = config_class(),
     ) -> None:
         """Train an agent, evaluate it, and write its curve, its episodes and a checkpoint.
@@ -73,29 +75,70 @@ def command(
             seeds: how many runs to make, from that seed on, a process a core.
             episodes: greedy episodes of the evaluation.
             output_dir: folder for the curve, the episodes, the logs and the checkpoint.
+            log: where the run is logged, with its curve and an episode, in the folder `logs`: csv,
+                tensorboard or wandb, which is offline unless WANDB_MODE=online. By default its
+                scalars alone, as Lightning does. Each of several seeds is logged in its own folder.
             settings: the agent's settings.
         """
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        if seeds != 1:
-            options: dict[str, Any] = {"max_env_steps": max_env_steps, "num_envs": num_envs}
-            make_agent = partial(agent_class, config=settings)
-            numbers = range(seed, seed + count("seeds", seeds))
-            runs = fit_seeds(
-                make_agent, env, numbers, episodes=episodes, directory=folder, **options
-            )
-            write_seeds(runs, folder)
+        make_agent = partial(agent_class, config=settings)
+        options: dict[str, Any] = {"max_env_steps": max_env_steps, "num_envs": num_envs}
+        if seeds == 1:
+            train_one(make_agent(), env, seed, episodes, folder, log, options)
             return
-        trainer = AgentTrainer(
-            max_env_steps=max_env_steps, num_envs=num_envs, seed=seed, default_root_dir=folder
-        )
-        agent = agent_class(config=settings)
-        trainer.fit(agent, env)
-        print(f"\n{agent_class.__name__} on {env}, {agent.env_steps} env steps, seed {seed}")
-        print(f"greedy evaluation: {evaluate(agent, env, episodes=episodes, seed=seed)}")
-        write_results(agent, trainer, folder)
+        check_logs_itself(log)
+        numbers = range(seed, seed + count("seeds", seeds))
+        runs = fit_seeds(make_agent, env, numbers, episodes=episodes, directory=folder, **options)
+        write_seeds(runs, folder)
 
     return train
+
+
+def train_one(
+    agent: LightningAgentModule,
+    env: str,
+    seed: int,
+    episodes: int,
+    folder: Path,
+    log: Kind | None,
+    options: dict[str, Any],
+) -> None:
+    """Train an agent once, evaluate it, write what was reached, and log it."""
+    name = type(agent).__name__
+    with phase_log(log, False, folder, name, env=env, seed=seed) as phases:
+        logger = None if phases is None else phases.phase("agent")
+        trainer = AgentTrainer(seed=seed, default_root_dir=folder, logger=logger, **options)
+        trainer.fit(agent, env)
+        score = evaluate(agent, env, episodes=episodes, seed=seed)
+        print(f"\n{name} on {env}, {agent.env_steps} env steps, seed {seed}")
+        print(f"greedy evaluation: {score}")
+        write_results(agent, trainer, folder)
+        if phases is not None:
+            episode = recorded(agent, env, seed)
+            log_results(phases, agent, score, agent.env_steps, episode, "returns")
+
+
+def check_logs_itself(log: Kind | None) -> None:
+    """Check that several seeds, whose processes log by themselves, are not to be logged as one.
+
+    Raises:
+        ConfigError: if they are.
+    """
+    if log is not None:
+        raise ConfigError(
+            f"--log {log} with several --seeds; expected one of the two: each of several seeds is "
+            "logged in its own folder, as Lightning does. Give --log and --seed for one run."
+        )
+
+
+def recorded(agent: LightningAgentModule, env: str, seed: int) -> EpisodeRecord | None:
+    """Record an episode, or say why that can't be done: what was learned counts more."""
+    try:
+        return record_episode(agent, env, seed)
+    except EnvError as error:
+        print(f"no episode is logged: {error}")
+        return None
 
 
 def write_seeds(runs: SeedRuns, folder: Path) -> None:
@@ -161,7 +204,7 @@ def dream(
     directory = new_folder(folder)
     options: dict[str, Any] = {"default_root_dir": folder}
     learner = PPOAgent(config=agent)
-    with phase_log(log, split, folder, env=env, seed=seed) as phases:
+    with phase_log(log, split, folder, "dream", env=env, seed=seed) as phases:
         result = learn_in_dream(env, directory, learner, None, settings, seed, phases, **options)
         score = evaluate(learner, env, episodes=episodes, seed=seed)
         if phases is not None:
@@ -176,12 +219,10 @@ def dream(
 
 
 def phase_log(
-    kind: Kind | None, split: bool, folder: Path, **facts: Any
+    kind: Kind | None, split: bool, folder: Path, name: str, **facts: Any
 ) -> AbstractContextManager[PhaseLog | None]:
-    """Make the log of a dream's phases, if there shall be one."""
-    return (
-        nullcontext() if kind is None else PhaseLog(kind, folder / "logs", "dream", split, **facts)
-    )
+    """Make the log of an experiment's phases, if there shall be one."""
+    return nullcontext() if kind is None else PhaseLog(kind, folder / "logs", name, split, **facts)
 
 
 def log_results(
@@ -189,15 +230,17 @@ def log_results(
     agent: LightningAgentModule,
     score: EvaluationResult,
     real_steps: int,
-    episode: EpisodeRecord,
+    episode: EpisodeRecord | None,
+    curve: str = "dreamed_returns",
 ) -> None:
-    """Log what was reached, by real env steps; the curve of the dreams; and an episode."""
+    """Log what was reached, by real env steps; the curve of training; and an episode, if any."""
     logger = phases.phase("evaluation")
     lengths = float(score.lengths.mean())
     logger.log_metrics({"episode_return": score.mean, "episode_length": lengths}, real_steps)
     if len(agent.episodes):
-        log_media(logger, "dreamed_returns", plot_returns(agent), real_steps)
-    log_media(logger, "episode", episode, real_steps)
+        log_media(logger, curve, plot_returns(agent), real_steps)
+    if episode is not None:
+        log_media(logger, "episode", episode, real_steps)
     print(f"{'logs':>10}: {phases.folder.resolve()}")
 
 
@@ -236,7 +279,7 @@ def dream_in_pictures(
     directory = new_folder(folder)
     options: dict[str, Any] = {"default_root_dir": folder}
     learner = PPOAgent(config=agent)
-    with phase_log(log, split, folder, env=env, seed=seed) as phases:
+    with phase_log(log, split, folder, "dream", env=env, seed=seed) as phases:
         options |= {"config": settings, "seed": seed, "log": phases}
         result = learn_from_pictures(env, directory, learner, **options)
         score = evaluate(learner, result.env(episodes), episodes=episodes, seed=seed)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
+from lightning_rl.errors import ConfigError
+from lightning_rl.testing import ConstantRewardEnv
 from lightning_rl.worlds.eye import Eye
 from lightning_rl.worlds.world_model import WorldModel
+from tests.experiments.wandb_files import config, curve, of_kind, wandb_records
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 
@@ -104,6 +111,82 @@ def test_the_phases_of_a_dream_are_logged(
     assert made_of["experiment"]["env"] == "CartPole-v1"
     assert made_of["config"]["gamma"] == 0.98
     assert list((folder / "evaluation_0" / "media").glob("episode_*.gif"))
+
+
+def logged_in_files(folder: Path) -> tuple[dict, list[tuple[float, float]], set[str]]:
+    """Read a CSV's run: what it was made of, its evaluation by env steps, and its names."""
+    with (folder / "metrics.csv").open() as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    name = "evaluation/episode_return"
+    reached = [(row["step"], row[name]) for row in rows if name in row]
+    pictures = {f"evaluation/{path.stem}" for path in (folder / "media" / "evaluation").iterdir()}
+    made_of = yaml.safe_load((folder / "hparams.yaml").read_text())
+    return made_of, reached, {name.rpartition("_")[0] for name in pictures}.union(*rows)
+
+
+def logged_in_tensorboard(folder: Path) -> tuple[dict, list[tuple[float, float]], set[str]]:
+    """Read the same of TensorBoard's."""
+    events = EventAccumulator(str(folder)).Reload()
+    reached = [(e.step, e.value) for e in events.Scalars("evaluation/episode_return")]
+    made_of = yaml.safe_load((folder / "hparams.yaml").read_text())
+    return made_of, reached, {*events.Tags()["images"], *events.Tags()["scalars"]}
+
+
+def logged_in_wandb(folder: Path) -> tuple[dict, list[tuple[float, float]], set[str]]:
+    """Read the same of W&B's, offline."""
+    ((name, records),) = wandb_records(folder).items()
+    assert name == folder.name
+    reached = curve(records, "evaluation/step", "evaluation/episode_return")
+    names = {key for row in of_kind(records, "history") for key in row["item"]}
+    return config(records), reached, {name.removesuffix("._type") for name in names}
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("csv", logged_in_files), ("tensorboard", logged_in_tensorboard),
+        ("wandb", logged_in_wandb),
+    ],
+)  # fmt: skip
+def test_an_agents_run_is_logged_with_all_it_was_made_of(
+    kind: str,
+    read: Callable[[Path], Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    run(tmp_path, "--log", kind, "--seed", "3", "--settings.gamma", "0.9", "--num_envs", "4")
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert str(folder) in capsys.readouterr().out
+    made_of, reached, names = read(folder)
+    agent = PPOAgent.load_from_checkpoint(tmp_path / "agent.ckpt")
+    score = evaluate(agent, "CartPole-v1", 3, seed=3)
+    assert reached == [(agent.env_steps, pytest.approx(score.mean))]
+    assert {"agent/episode_return", "evaluation/returns", "evaluation/episode"} <= names
+    assert made_of["experiment"].items() >= {"env": "CartPole-v1", "seed": 3}.items()
+    assert "git_revision" in made_of["experiment"]
+    assert made_of["experiment"]["versions"]["torch"] == torch.__version__
+    assert made_of["agent"]["config"]["gamma"] == 0.9
+    assert made_of["agent"]["run"]["num_envs"] == 4
+
+
+def test_one_log_of_several_seeds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--log csv with several --seeds; expected one of"):
+        run(tmp_path, "--log", "csv", "--seeds", "2")
+
+
+def test_an_episode_that_cant_be_drawn_is_said_and_nothing_else_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gym.register("Undrawn-v0", lambda: ConstantRewardEnv(length=5))
+    run(tmp_path, "--log", "csv", "--env", "Undrawn-v0", "--num_envs", "2")
+    gym.registry.pop("Undrawn-v0")
+    said = capsys.readouterr().out
+    assert "no episode is logged" in said
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert list((folder / "media" / "evaluation").glob("returns_*.png"))
+    assert (tmp_path / "agent.ckpt").exists()
 
 
 def test_dreaming_in_pixels_writes_a_film(

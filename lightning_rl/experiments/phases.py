@@ -150,6 +150,7 @@ class PhaseLogger(Logger):
         self.shared, self._name, self._round = logger, name, 0
         self._last, self._before = -1, 0  # steps: logged last, and of the rounds before
         self._is_new_round = False
+        self._made_of: dict[str, Any] = {}  # hyperparameters come in parts, and a logger keeps one
         if hasattr(logger, "define_steps"):
             logger.define_steps(name)
 
@@ -201,7 +202,8 @@ class PhaseLogger(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Log the phase's settings under its name."""
-        self.shared.log_hyperparams({self.name: dict(params)})
+        self._made_of |= dict(params)
+        self.shared.log_hyperparams({self.name: self._made_of})
 
     @rank_zero_only
     def save(self) -> None:

@@ -35,7 +35,8 @@ def write(kind: Kind, folder: Path, split: bool) -> Path:
         log_episodes(log.phase("collect"), [20.0, math.nan, 30.0], [20, 5, 30])
         for round_number in range(2):
             model = log.phase("model", round_number)
-            model.log_hyperparams({"config": {"batch_size": 8}})
+            model.log_hyperparams({"config": {"batch_size": 8}, "run": {"num_envs": 4}})
+            model.log_hyperparams({"config": {"batch_size": 8}})  # once more, as Lightning does
             for step in (10, 20):
                 model.log_metrics({"loss": step / 10}, step)
             model.finalize("success")
@@ -67,7 +68,7 @@ def test_a_csv_of_all_phases_has_prefixes(tmp_path: Path) -> None:
     assert points("agent/loss") == [(64, 0.5), (128, 0.5)]
     made_of = yaml.safe_load((folder / "hparams.yaml").read_text())
     assert made_of["experiment"]["env"] == "CartPole-v1"
-    assert made_of["model"]["config"] == {"batch_size": 8}
+    assert made_of["model"] == {"config": {"batch_size": 8}, "run": {"num_envs": 4}}
 
 
 def test_split_csvs_have_a_folder_each(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_one_run_of_wandb_has_a_prefix_and_an_x_axis_for_each_phase(tmp_path: Pa
     assert curve(records, "agent/step", "agent/loss") == [(64, 0.5), (128, 0.5)]
     made_of = config(records)
     assert made_of["experiment"]["seed"] == 3
-    assert made_of["model"]["config"] == {"batch_size": 8}
+    assert made_of["model"] == {"config": {"batch_size": 8}, "run": {"num_envs": 4}}
     assert of_kind(records, "exit")[0]["exit_code"] == 0
     assert wandb.run is None
 
