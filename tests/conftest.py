@@ -1,6 +1,7 @@
 """One torch thread: the networks are small, and threads that wait for each other cost minutes."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def first_seeds(pytestconfig: pytest.Config) -> Callable[[range], range]:
+    """Give the seeds of a slow proof that is about several at once: all, or the first `--seeds`."""
+    return lambda seeds: seeds[: pytestconfig.getoption("seeds")]
 
 
 @pytest.fixture

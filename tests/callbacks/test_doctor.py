@@ -177,12 +177,12 @@ def test_weights_outside_of_the_optimizer_need_no_gradient() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log_every", [None, 1])
-def test_ten_healthy_runs_of_ppo_are_left_in_peace(log_every: int | None) -> None:
-    for seed in range(10):
-        agent = PPOAgent()
-        doctor = examine(agent, "CartPole-v1", 65_536, seed, log_every_n_steps=log_every)
-        assert agent.episodes.mean_return() > 300, "the run was not healthy"
-        assert doctor.findings == [], seed
+@pytest.mark.parametrize("seed", range(10))
+def test_healthy_runs_of_ppo_are_left_in_peace(log_every: int | None, seed: int) -> None:
+    agent = PPOAgent()
+    doctor = examine(agent, "CartPole-v1", 65_536, seed, log_every_n_steps=log_every)
+    assert agent.episodes.mean_return() > 300, "the run was not healthy"
+    assert doctor.findings == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,13 +144,16 @@ def real_mean(env: str, agent: PPOAgent, config: PictureDreamConfig, seed: int, 
 
 
 @pytest.mark.slow
-def test_10000_random_pictures_are_enough_to_balance_the_pole(tmp_path: Path) -> None:
+def test_10000_random_pictures_are_enough_to_balance_the_pole(
+    first_seeds: Callable[[range], range], tmp_path: Path
+) -> None:
     config = PictureDreamConfig()
     means = [
-        real_mean("CartPole-v1", PPOAgent(), config, seed, tmp_path) for seed in range(200, 205)
+        real_mean("CartPole-v1", PPOAgent(), config, seed, tmp_path)
+        for seed in first_seeds(range(200, 205))
     ]
     assert min(means) > 200
-    assert sum(mean >= 400 for mean in means) >= 4
+    assert sum(mean < 400 for mean in means) <= 1
 
 
 @pytest.mark.slow
@@ -159,12 +163,14 @@ def test_a_round_of_2000_own_env_steps_makes_it_sure(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(tmp_path: Path) -> None:
+def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(
+    first_seeds: Callable[[range], range], tmp_path: Path
+) -> None:
     config = PictureDreamConfig(
         random_steps=20_000, model_epochs=50, dream_steps=131_072, horizon=30, known_range=None
     )
     means = []
-    for seed in range(200, 202):
+    for seed in first_seeds(range(200, 202)):
         parts: dict[str, Any] = {
             "agent": PPOAgent(config=PENDULUM_PPO),
             "eye": Eye(EyeConfig(num_codes=6)),
@@ -174,4 +180,4 @@ def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(tmp_path: Pat
             "Pendulum-v1", tmp_path / str(seed), **parts, config=config, seed=seed, **QUIET
         )
         means.append(evaluate(parts["agent"], result.env(), 100, seed=50_000 + seed).mean)
-    assert sum(mean > -300 for mean in means) >= 2, means
+    assert min(means) > -300, means
