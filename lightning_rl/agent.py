@@ -28,7 +28,6 @@ from lightning_rl.ranks import Ranks
 from lightning_rl.settings import count, seed_number
 from lightning_rl.stats.history import EpisodeHistory
 from lightning_rl.stats.metrics import IterationMetrics
-from lightning_rl.stats.normalization import ObservationNormalizer
 from lightning_rl.updates import (
     check_gradients,
     check_loss,
@@ -143,21 +142,24 @@ class LightningAgentModule(PolicyModule):
         if self.observation_normalizer is not None:
             self.observation_normalizer.forget_pending()
         buffer.start(self.prepare(runner.observations))
-        for t in range(math.ceil(total_step / runner.num_envs)):
+        if hasattr(runner.env, "roll_out"):  # a DreamOnDevice, which fills the buffer by itself
+            runner.env.roll_out(self, total_step)
+        for t in range(buffer.size, math.ceil(total_step / runner.num_envs)):
             inputs = self.as_input(select(buffer.observations, t))
             actions, remembered = check_acted(self.act(inputs))
             chosen = to_array(actions)
             self._check_actions(chosen.shape, buffer.actions.shape[1:])
             step = runner.step(to_env_actions(chosen, self.action_space))
-            if self.observation_normalizer is not None:
-                step = self._normalize(step, self.observation_normalizer)
-            buffer.add(chosen, remembered, step)
+            buffer.add(chosen, remembered, self._normalize(step))
         buffer.check_finite()
         if self.observation_normalizer is not None:
             self.observation_normalizer.update(self.ranks.gather)
         self.env_steps += self._over_all_ranks(runner.env_steps)
 
-    def _normalize(self, step: VectorStep, normalizer: ObservationNormalizer) -> VectorStep:
+    def _normalize(self, step: VectorStep) -> VectorStep:
+        normalizer = self.observation_normalizer
+        if normalizer is None:
+            return step
         normalizer.collect(step.observations)
         final = {index: self.prepare(last) for index, last in step.final_observations.items()}
         observations = self.prepare(step.observations)

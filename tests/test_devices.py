@@ -24,6 +24,7 @@ from lightning_rl import (
     evaluate,
     make_random_trajectory,
 )
+from lightning_rl.worlds import DreamOnDevice
 from lightning_rl.worlds.chain import DreamConfig, train_world_model
 
 QUIET: dict[str, Any] = {
@@ -133,3 +134,20 @@ def test_a_model_on_a_gpu_dreams_what_it_dreams_on_the_cpu(tmp_path: Path) -> No
         actions = np.zeros(64, dtype=np.int64)
         dreamt.append([dream.step(actions)[0] for _ in range(3)][-1])
     np.testing.assert_allclose(dreamt[0], dreamt[1], rtol=1e-3, atol=1e-3)
+
+
+@on_gpu
+def test_of_4096_dreams_nothing_is_copied_to_the_host_before_a_rollouts_end(tmp_path: Path) -> None:
+    steps = make_random_trajectory("CartPole-v1", tmp_path / "steps", 1000, progress=False)
+    model = train_world_model(steps, config=DreamConfig(model_epochs=2), **QUIET)
+    copies = []
+    for num_steps in (4, 16):
+        agent = PPOAgent(config=PPOConfig(rollout_steps=4096 * num_steps))
+        EnvDataLoader(agent, DreamOnDevice(model, steps, num_envs=4096), seed=0)
+        agent.start_run(0)
+        agent.to("cuda")
+        with torch.profiler.profile() as profiler:
+            agent.rollout(agent.rollout_steps)
+        events = profiler.key_averages()
+        copies.append(sum(event.count for event in events if "Memcpy DtoH" in event.key))
+    assert copies[0] == copies[1] > 0

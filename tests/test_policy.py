@@ -163,24 +163,49 @@ def test_manual_optimization_is_refused_before_training() -> None:
 
 @TORCHS_OWN_WARNING
 def test_what_torch_compile_wraps_is_told_how_to_compile_in_place() -> None:
-    with pytest.raises(ConfigError, match=r"agent\.network\.compile\(\)"):
+    with pytest.raises(ConfigError, match=r"agent\.compile\(\)"):
         PPOAgent(torch.compile(ActorCriticNetwork()))
-    with pytest.raises(ConfigError, match=r"agent\.network\.compile\(\)"):
+    with pytest.raises(ConfigError, match=r"agent\.compile\(\)"):
         fit(torch.compile(PPOAgent()))
 
 
 @pytest.mark.slow
 @TORCHS_OWN_WARNING
-def test_a_network_compiled_in_place_trains_and_its_checkpoint_needs_no_compiling(
+def test_an_agent_compiled_in_place_trains_and_its_checkpoint_needs_no_compiling(
     tmp_path: Any,
 ) -> None:
     agent = PPOAgent(config=SMALL)
-    agent.network.compile()
+    agent.compile()
     trainer = AgentTrainer(max_env_steps=256, seed=0, num_envs=2, quiet=True)
     trainer.fit(agent, "CartPole-v1")
     trainer.save_checkpoint(tmp_path / "agent.ckpt")
     loaded = PPOAgent.load_from_checkpoint(tmp_path / "agent.ckpt")
     assert evaluate(loaded, "CartPole-v1", 3).mean == evaluate(agent, "CartPole-v1", 3).mean
+
+
+@TORCHS_OWN_WARNING
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's
+@pytest.mark.parametrize("kind", AGENTS)
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_what_is_compiled_learns_with_compiled_parts_and_learns_the_same(
+    kind: str, is_bound: bool
+) -> None:
+    graphs: list[int] = []  # nodes of each, as compiled
+
+    def backend(graph: Any, inputs: Any) -> Any:  # in place of a compiler, which takes long
+        graphs.append(len(list(graph.graph.nodes)))
+        return graph.forward
+
+    make, env = AGENTS[kind]
+    agent = make()
+    if is_bound:
+        EnvDataLoader(agent, env, num_envs=2, seed=0)
+    agent.compile(backend=backend, dynamic=True)
+    fit(agent, env)
+    assert max(graphs) > 5
+    assert same(weights(agent), weights(fit(make(), env)))
+    assert not any(part._compiled_call_impl for part in copy.deepcopy(agent).compiled_parts())
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("raw", [np.zeros(4), torch.zeros(4), np.zeros((2, 4)), torch.zeros(2, 3)])

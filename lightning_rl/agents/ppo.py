@@ -129,8 +129,7 @@ class PPOAgent(LightningAgentModule):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Draw actions from the policy, or take the most likely ones.
 
-        Nothing is remembered: the same weights give all log-probabilities and values of the
-        rollout in one pass afterwards, which is much faster than step by step.
+        Nothing is remembered: the same weights give all log-probabilities and values afterwards.
         """
         policy = getattr(self.network, "policy", None)
         parameters = policy(observations) if policy else self.network(observations)[0]

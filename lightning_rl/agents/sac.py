@@ -220,6 +220,10 @@ class SACAgent(ReplayAgentModule):
         if self.target_critics is None:
             self.target_critics = make_target(self.network.critics)
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Give the actor and the critics: the network itself is never called."""
+        return [self.network.actor, self.network.critics]
+
     def check_network(self) -> None:
         """Pass two zero observations through the network and check what comes out."""
         observations = self.as_input(allocate(self.observation_space, 2))

@@ -103,8 +103,18 @@ class SoftActorCriticNetwork(nn.Module):
         encoders = [make_encoder(observation_space, self.channels) for _ in range(2)]
         outputs = num_action_parameters(action_space)  # A means, then A log-deviations
         sizes = (int(encoders[0].output_size), *self.hidden_sizes, outputs)
-        self.actor = nn.Sequential(encoders[0], mlp(sizes, self.activation))
+        self.actor = Actor(encoders[0], mlp(sizes, self.activation))
         self.critics = TwinCritic(encoders[1], outputs // 2, self.hidden_sizes, self.activation)
+
+
+class Actor(nn.Sequential):
+    """An encoder, then a perceptron: observations -> means and log-deviations, (B, 2A)."""
+
+    def forward(self, observations: ObservationTensors) -> Tensor:
+        """Apply them, as `nn.Sequential` does, of whose own `forward` torch compiles nothing."""
+        encoder, perceptron = self
+        parameters: Tensor = perceptron(encoder(observations))
+        return parameters
 
 
 class TwinCritic(nn.Module):

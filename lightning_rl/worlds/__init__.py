@@ -11,6 +11,7 @@ from lightning_rl.worlds.chain import (
     train_world_model,
 )
 from lightning_rl.worlds.dream_env import DreamEnv, visited_states
+from lightning_rl.worlds.dream_on_device import DreamOnDevice
 from lightning_rl.worlds.dynamics import EnsembleNetwork, Outcome
 from lightning_rl.worlds.eye import Eye, EyeConfig
 from lightning_rl.worlds.film import DrawnDreamEnv, film_dream
@@ -40,6 +41,7 @@ __all__ = [
     "DrawnDreamEnv",
     "DreamConfig",
     "DreamEnv",
+    "DreamOnDevice",
     "DreamResult",
     "EnsembleNetwork",
     "Eye",

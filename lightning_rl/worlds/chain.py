@@ -28,6 +28,7 @@ from lightning_rl.trainer import AgentTrainer
 from lightning_rl.trajectories.collect import make_random_trajectory, make_trajectory
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.worlds.dream_env import DreamEnv
+from lightning_rl.worlds.dream_on_device import DreamOnDevice
 from lightning_rl.worlds.world_model import WorldModel
 
 
@@ -47,6 +48,7 @@ class DreamConfig(Settings):
     horizon: int = 500  # env steps of a dream
     known_range: float | None = 0.8  # see `DreamEnv`
     disagreement_penalty: float = 0.0  # see `DreamEnv`
+    on_device: bool = False  # dream on the agent's device: see `DreamOnDevice`
 
     def __post_init__(self) -> None:
         """Check the ranges that no other part checks.
@@ -135,7 +137,8 @@ def train_in_dream(
         The agent. Its `env_steps` and `episodes` are those of its dreams.
     """
     limits = (config.horizon, config.known_range, config.disagreement_penalty)
-    dream = DreamEnv(model, starts, config.num_envs, *limits)
+    kind = DreamOnDevice if config.on_device else DreamEnv
+    dream = kind(model, starts, config.num_envs, *limits)
     options = {**QUIET, "max_env_steps": config.dream_steps, **trainer_options}
     AgentTrainer(seed=seed, **options).fit(agent, dream)
     return agent

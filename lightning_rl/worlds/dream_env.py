@@ -15,11 +15,13 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lightning_rl.buffers.arrays import to_array
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.settings import count
+from lightning_rl.worlds.dynamics import EnsembleNetwork
 from lightning_rl.worlds.world_model import WorldModel, find_spaces
 
 Array = NDArray[Any]
@@ -97,7 +99,6 @@ class DreamEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.starts = _start_states(starts, model)
-        self._rows = torch.arange(num_envs)
         self._ended: Array | None = None  # before the first reset
 
     def reset(
@@ -159,36 +160,58 @@ class DreamEnv(VectorEnv):
     def _sample_step(self, actions: Array) -> tuple[Array, Array, Array]:
         """Draw the next observations (N, D) and rewards (N,), and tell which are final, (N,)."""
         network, space = self.network, self.single_observation_space
-        before = torch.from_numpy(self._observations).to(network.lowest)
-        inputs = network.normalize_inputs(before, torch.from_numpy(actions).to(before.device))
-        outputs = network(inputs.expand(network.num_members, *inputs.shape))  # (E, N, ...)
-        own = network.outcome(outputs[torch.from_numpy(self._members), self._rows])  # (N, ...)
         size = (self.num_envs, network.num_observed + 1)
-        noise = torch.from_numpy(self.np_random.standard_normal(size, np.float32)).to(before)
-        following = before + own.change + own.change_std * noise[:, :-1]
-        rewards = to_array(own.reward + own.reward_std * noise[:, -1]).astype(np.float64)
-        if self.disagreement_penalty:
-            apart = network.disagreement(network.outcome(outputs).change)
-            rewards -= self.disagreement_penalty * to_array(apart)
-        terminated = to_array(own.termination_logit > 0)
-        observations = to_array(following).astype(space.dtype, copy=False)
+        noise = self.np_random.standard_normal(size, np.float32)
+        arrays = (self._observations, actions, self._members, noise)
+        device = network.lowest.device
+        sampled = self._sample(network, *(torch.from_numpy(a).to(device) for a in arrays))
+        observations, rewards, terminated = map(to_array, sampled)
+        rewards = rewards.astype(np.float64)
+        observations = observations.astype(space.dtype, copy=False)
         if self.known_range is not None:
-            low, high = self._known
-            unknown = ((observations < low) | (observations > high)).any(-1) & ~terminated
+            unknown = outside(observations, self._known) & ~terminated
             worst = min(float(network.lowest_reward), 0.0)
             rewards[unknown] += worst * (self.horizon - self._elapsed[unknown] - 1)
             terminated |= unknown
         return np.clip(observations, space.low, space.high), rewards, terminated
 
+    def _sample(
+        self,
+        network: EnsembleNetwork,
+        observations: Tensor,
+        actions: Tensor,
+        members: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do so where the network is, whatever is known. `noise` is (N, D + 1)."""
+        before, noise = observations.to(network.lowest), noise.to(network.lowest)
+        inputs = network.normalize_inputs(before, actions)
+        outputs = network(inputs.expand(network.num_members, *inputs.shape))  # (E, N, ...)
+        rows = torch.arange(self.num_envs, device=before.device)
+        own = network.outcome(outputs[members, rows])  # (N, ...)
+        following = before + own.change + own.change_std * noise[:, :-1]
+        rewards = own.reward + own.reward_std * noise[:, -1]
+        if self.disagreement_penalty:
+            apart = network.disagreement(network.outcome(outputs).change)
+            rewards = rewards - self.disagreement_penalty * apart
+        return following, rewards, own.termination_logit > 0
+
     def _bounds(self) -> tuple[Array, Array]:
         """Give the bounds (D,) within which a dream goes on."""
         if isinstance(self.known_range, tuple):
-            return self.known_range
+            low, high = map(np.asarray, self.known_range)
+            return low, high
         lowest, highest = to_array(self.network.lowest), to_array(self.network.highest)
         reach = (highest - lowest) / 2 * (self.known_range or np.inf)
         reach[lowest == highest] = np.inf  # a number that never varied has no range
         middle = (highest + lowest) / 2
         return middle - reach, middle + reach
+
+
+def outside(observations: Any, known: tuple[Any, Any]) -> Any:
+    """Tell which observations (N, D), arrays or tensors, leave what is known, (N,)."""
+    low, high = known
+    return ((observations < low) | (observations > high)).any(-1)
 
 
 def _check_range(known_range: KnownRange, model: WorldModel) -> None:
