@@ -116,7 +116,9 @@ class Interrupts(Callback):
         """Save what no checkpoint callback has saved at this boundary."""
         named = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
         folders = [folder for folder in named if folder is not None]
-        if self._ends and folders and self._saved_at != trainer.global_step:
+        # A signal between two iterations ends the training without another look at it.
+        ends = self._ends or (bool(self.signals) and trainer.world_size == 1)
+        if ends and folders and self._saved_at != trainer.global_step:
             trainer.save_checkpoint(Path(folders[0]) / INTERRUPTED, weights_only=False)
 
 

@@ -116,6 +116,37 @@ def test_a_script_saves_at_the_boundary_and_exits_and_the_resume_is_exact(
         assert torch.equal(a, b)
 
 
+class InterruptedBetween(PPOAgent):
+    """Hears of an interrupt when all callbacks have seen the end of iteration 3."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        super().on_train_batch_end(*args)
+        if self.trainer.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+class InterruptedBefore(PPOAgent):
+    """Hears of an interrupt when all is ready for the first iteration."""
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.env_steps == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", [InterruptedBefore, InterruptedBetween])
+def test_an_interrupt_between_iterations_saves_too_and_the_resume_is_exact(
+    kind: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match="130"):
+        saving_trainer(tmp_path).fit(kind(config=SMALL), "CartPole-v1")
+    resumed, alone = PPOAgent(config=SMALL), PPOAgent(config=SMALL)
+    saving_trainer(tmp_path).fit(resumed, "CartPole-v1", ckpt_path=tmp_path / INTERRUPTED)
+    saving_trainer(tmp_path / "alone").fit(alone, "CartPole-v1")
+    for a, b in zip(resumed.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_the_second_interrupt_ends_a_script_at_once() -> None:
     def twice(agent: Any) -> None:
         signal.raise_signal(signal.SIGINT)
