@@ -85,7 +85,6 @@ class LightningAgentModule(PolicyModule):
         self.env_steps_at_fit_start = 0  # env steps when this run's budget began
         self.is_fitting = False
         self.stop_asked = False  # ends a running evaluation, whose result is NaN
-        self.torch_threads: int | None = 1  # of the last fit; evaluations use as many
         self.ranks = Ranks()  # the processes that train it
         self._resumed: dict[str, Any] | None = None  # kept from loading until training starts
 

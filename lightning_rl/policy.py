@@ -58,6 +58,7 @@ class PolicyModule(CheckpointedModule):
         self.action_space: Any = None
         self.observation_normalizer: ObservationNormalizer | None = None
         self._compiling: dict[str, Any] | None = None  # torch.compile's options, if it shall be
+        self.torch_threads: int | None = 1  # of the last fit; all playing uses as many
 
     def save_hyperparameters(
         self, *args: Any, frame: Any = None, logger: bool = True, **options: Any

@@ -15,6 +15,7 @@ from lightning_rl.buffers.arrays import allocate, to_array, write
 from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.tuples import by_name
 from lightning_rl.errors import ShapeError
+from lightning_rl.threads import torch_threads
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def predict_action(agent: Any, observation: Any, deterministic: bool) -> NDArray
     if not leading:
         observation = _expanded(observation)
     inputs = allocate(agent.input_space, *(leading or (1,)))
-    with playing(agent):
+    with playing(agent), torch_threads(agent.torch_threads):
         write(inputs, slice(None), agent.prepare(observation))
         actions, _ = agent.act(agent.as_input(inputs), deterministic)
     chosen = to_env_actions(to_array(actions), agent.action_space)

@@ -75,9 +75,10 @@ class AgentTrainer(Trainer):
             own limit cuts them, and one that goes on for more than 100,000 env steps is an error.
         env_timeout: seconds that sub-environments in other processes (an AsyncVectorEnv's) may
             take for a step or reset, before it is an error; None: for ever.
-        torch_threads: CPU threads of torch while an agent is trained. The default of one is by far
-            the fastest for small networks, and makes results independent of the machine's cores;
-            give more for images, None to leave the number alone.
+        torch_threads: CPU threads of torch while an agent, or a world model, is trained or plays.
+            The default of one is by far the fastest for small networks, and makes results
+            independent of the machine's cores; give more for images, None to leave the number as
+            it is.
         live: show an agent's returns while it trains in a notebook, with buttons to pause and to
             stop it (`LiveReturns`, `Controls`). Elsewhere nothing is shown.
         quiet: show, log and save nothing: no live plot, progress bar, summary, logger or
@@ -210,6 +211,7 @@ class AgentTrainer(Trainer):
         with (
             quiet_lightning(in_notebook()),
             lost_ranks_named(callbacks),
+            torch_threads(self.torch_threads),
             graceful_interrupt(self, model),
         ):
             yield
@@ -369,7 +371,7 @@ class AgentTrainer(Trainer):
         """Keep Lightning's notices away from agents and notebooks; put modes and threads back."""
         agent = self.lightning_module if model is None else model
         is_agent = isinstance(agent, LightningAgentModule)
-        threads = torch_threads(self.torch_threads if is_agent else None)
+        threads = torch_threads(self.torch_threads)
         quiet = quiet_lightning(in_notebook() or is_agent)
         callbacks: list[Any] = getattr(self, "callbacks")  # noqa: B009 (untyped in Lightning)
         lost = lost_ranks_named(callbacks)

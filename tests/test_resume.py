@@ -264,10 +264,30 @@ def test_without_the_environments_state_a_resume_warns_once_and_is_repeatable(
     for seed in (0, 0, 7):  # the seed that counts is the saved run's
         agent = make_agent("plain")
         trainer = make_trainer(tmp_path, max_env_steps=512, seed=seed)
-        with pytest.warns(UserWarning, match=r"LockedEnv.lock can't be saved.*new\s+episodes") as w:
+        with pytest.warns(UserWarning, match=r"new episodes.*LockedEnv.lock can't be saved") as w:
             trainer.fit(agent, LockedEnv, ckpt_path=tmp_path / "saved.ckpt")
         assert sum("can't be saved" in str(warning.message) for warning in w) == 1
         assert agent.env_steps >= 512
+        digests.append(digest(agent))
+    assert len(set(digests)) == 1
+
+
+def test_a_resume_with_environments_in_other_processes_says_in_one_sentence_that_it_differs(
+    tmp_path: Path,
+) -> None:
+    run = {"num_envs": 2, "vectorization": "async"}
+    first = make_trainer(tmp_path, max_env_steps=128, **run)
+    first.fit(make_agent("plain"), "CartPole-v1")
+    first.save_checkpoint(tmp_path / "saved.ckpt")
+    digests = []
+    for _ in "ab":
+        agent, trainer = make_agent("plain"), make_trainer(tmp_path, max_env_steps=256, **run)
+        sentence = (
+            "^The run goes on with new episodes, so it will differ from one that was never "
+            r"stopped: an AsyncVectorEnv keeps its state in other processes\.$"
+        )
+        with pytest.warns(UserWarning, match=sentence):
+            trainer.fit(agent, "CartPole-v1", ckpt_path=tmp_path / "saved.ckpt")
         digests.append(digest(agent))
     assert len(set(digests)) == 1
 

@@ -163,8 +163,8 @@ def restore_run(agent: Any, state: dict[str, Any]) -> None:
     load_process_random_state(state["process_random"])
     if state.get("env") is None:
         warnings.warn(
-            f"{state.get('env_error', 'no environment was saved')} The run goes on with new "
-            "episodes, so it will differ from one that was never stopped.",
+            "The run goes on with new episodes, so it will differ from one that was never stopped: "
+            f"{state.get('env_error', 'no environment was saved.')}",
             stacklevel=2,
         )
         return

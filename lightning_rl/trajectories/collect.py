@@ -14,11 +14,12 @@ from lightning_rl.envs.runner import to_env_actions
 from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.vectorize import EnvLike
 from lightning_rl.evaluation import evaluation_mode
-from lightning_rl.threads import check_idle
+from lightning_rl.threads import check_idle, torch_threads
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.recorder import open_recorder
 
 
+@torch_threads(1)  # some environments compute with torch, too
 def make_random_trajectory(
     env: EnvLike,
     directory: str | Path,

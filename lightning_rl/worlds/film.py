@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_rl.errors import ConfigError, SpaceError, StateError
 from lightning_rl.notebook.recording import EpisodeRecord
+from lightning_rl.threads import torch_threads
 from lightning_rl.worlds.dream_env import DreamEnv
 from lightning_rl.worlds.eye import Eye
 from lightning_rl.worlds.percepts import action_numbers, join_percepts
@@ -81,6 +82,7 @@ def enlarge(picture: Array) -> Image.Image:
     return small.resize((PANEL * width // height, PANEL), Image.Resampling.BICUBIC)
 
 
+@torch_threads(1)
 def film_dream(
     model: WorldModel,
     eye: Eye,

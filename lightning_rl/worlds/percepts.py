@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lightning_rl.envs.vectorize import EnvLike, make_vector_env
 from lightning_rl.errors import SpaceError, StateError
+from lightning_rl.threads import torch_threads
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.writer import TrajectoryWriter
 from lightning_rl.worlds.eye import Eye, EyeNetwork
@@ -152,6 +153,7 @@ class PerceivedEnv(VectorWrapper):
         return join_percepts(self._codes, before, done, began, float(self.network.change_std))
 
 
+@torch_threads(1)
 def perceive(dataset: TrajectoryDataset, eye: Eye, directory: str | Path) -> TrajectoryDataset:
     """Look at stored pictures with an eye: write the trajectories of percepts.
 
