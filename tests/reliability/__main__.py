@@ -17,11 +17,11 @@ import warnings
 
 import torch
 
-from tests.reliability import files, formulas, running, values
+from tests.reliability import files, formulas, running, safety, values
 from tests.reliability.goals import GOALS, Check, Checks, Figure
 from tests.reliability.proofs import prove
 
-CHECKS: Checks = [*formulas.CHECKS, *running.CHECKS, *values.CHECKS, *files.CHECKS]
+CHECKS: Checks = [*formulas.CHECKS, *running.CHECKS, *values.CHECKS, *files.CHECKS, *safety.CHECKS]
 
 
 def measured(check: Check, short: bool) -> Figure | None:

@@ -30,13 +30,10 @@ from lightning_rl.errors import LightningRLError
 from lightning_rl.locks import LOCK
 from lightning_rl.trajectories.manifest import MANIFEST
 from lightning_rl.trajectories.writer import TrajectoryWriter
+from tests.reliability.watch import Watch
 from tests.small_runs import SMALL, make_trainer
 from tests.trajectories.stored import rewrite
 
-STARTS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen"}
-CHANGES = {"os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.mkdir",
-           "os.chmod", "shutil.rmtree", "shutil.move"}  # fmt: skip
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 BOX, TWO = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
 Attempt = Callable[[], Any]
 Sample = Callable[[Path], Attempt]
@@ -383,40 +380,7 @@ SAMPLES |= {
 }
 
 
-# ---- watching ------------------------------------------------------------------------------------
-
-
-class Watch:
-    """Notes what is done while a sample is tried, that no data file may cause."""
-
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.seen: list[str] = []
-
-    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.folder is not None and self._is_foul(event, args):
-            self.seen.append(f"{event} {args[:2]!r}"[:200])
-
-    def _is_foul(self, event: str, args: tuple[Any, ...]) -> bool:
-        if event in STARTS or event == "pickle.find_class":
-            return True
-        if event.startswith("socket."):
-            return event != "socket.gethostname"  # which a lock holds, and asks nobody
-        if event == "import":
-            return str(args[0]).partition(".")[0] in ("evil", "student")
-        if event == "exec":
-            return str(self._root) in str(getattr(args[0], "co_filename", ""))
-        writes = event == "open" and isinstance(args[2], int) and args[2] & WRITES
-        return bool(writes or event in CHANGES) and self._is_outside(args[0])
-
-    def _is_outside(self, path: Any) -> bool:
-        if isinstance(path, int) or path == os.devnull or self.folder is None:
-            return False
-        return not Path(os.path.abspath(os.fsdecode(path))).is_relative_to(self.folder)
-
-    @property
-    def _root(self) -> Path | None:
-        return self.folder and self.folder.parent
+# ---- trying ------------------------------------------------------------------------------------
 
 
 def tried(watch: Watch, attempt: Attempt, folder: Path) -> dict[str, Any]:
