@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -729,3 +730,24 @@ def test_a_clip_range_without_old_values_says_so() -> None:
     message = r"^clip_range is given, old_values is None: pass both, or neither\.$"
     with pytest.raises(ConfigError, match=message):
         ppo_value_loss(torch.zeros(2), torch.zeros(2), clip_range=0.1)
+
+
+def test_a_rollout_of_one_step_has_its_reward_for_a_return() -> None:
+    running = torch.zeros(1, 1, dtype=torch.bool)
+    assert discounted_returns(torch.tensor([[2.0]]), running, running, 0.9).tolist() == [[2.0]]
+
+
+def test_wrong_shapes_are_told_by_name_in_full_sentences() -> None:
+    rewards, running = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.bool)
+    flat = (
+        "rewards has shape (3,), expected (T, N): time first; for a single environment use "
+        "rewards.reshape(-1, 1)."
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(flat)}$"):
+        discounted_returns(rewards[:, 0], running[:, 0], running[:, 0], 0.9)
+    column = (
+        "last_values has shape (2, 1), expected (2,) like rewards[-1]: reshape last_values, as "
+        "with squeeze or unsqueeze; nothing is broadcast."
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(column)}$"):
+        discounted_returns(rewards, running, running, 0.9, torch.zeros(2, 1))

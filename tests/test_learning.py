@@ -61,7 +61,7 @@ PENDULUM_RUN = {"max_env_steps": 100_000, "num_envs": 8}
 CARTPOLE_REINFORCE = ReinforceConfig(
     rollout_steps=2048, learning_rate=1e-3, gamma=0.99, baseline=True, normalize_advantages=True
 )
-CARTPOLE_REINFORCE_RUN = {"max_env_steps": 200_000, "num_envs": 4}
+CARTPOLE_REINFORCE_RUN = {"max_env_steps": 300_000, "num_envs": 4}
 
 ACTION_SPACES: dict[str, Space] = {
     "discrete": spaces.Discrete(4, start=3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lightning_rl.regular_files import open_regular, read_small, replace_file
@@ -30,3 +31,14 @@ def test_a_long_text_is_not_read(tmp_path: Path) -> None:
     assert read_small(tmp_path / "text", 3) == "abc"
     with pytest.raises(ValueError, match="3 bytes; expected at most 2"):
         read_small(tmp_path / "text", 2)
+
+
+def test_a_file_that_is_replaced_meanwhile_is_refused_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("a letter")
+    opened = psutil.Process().num_fds()
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    with pytest.raises(ValueError, match="'mine' was replaced while it was opened"):
+        open_regular(tmp_path / "mine")
+    assert psutil.Process().num_fds() == opened

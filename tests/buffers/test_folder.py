@@ -7,8 +7,11 @@ import json
 import os
 import random
 import re
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,8 @@ import torch
 from gymnasium import spaces
 from replayed import BOX, TWO, Episodes, fill, pairs_no_strangers
 
-from lightning_rl.buffers.folder import MANIFEST
+from lightning_rl.buffers import folder as folder_module
+from lightning_rl.buffers.folder import FORMAT, MANIFEST
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.checkpoints.plain_values import from_plain, to_plain
 from lightning_rl.errors import ConfigError, LockedError, SpaceError, StateError
@@ -344,3 +348,227 @@ def test_the_files_are_numpys_own(tmp_path: Path) -> None:
     assert {array.flags.c_contiguous for array in read} == {True}
     assert {(a.dtype, a.shape) for a in read} >= {(buffer.rewards.dtype, buffer.rewards.shape)}
     assert any(np.array_equal(array, buffer.rewards) for array in read)
+
+
+# ---- the manifest --------------------------------------------------------------------------------
+
+
+def opened(folder: Path, **options: Any) -> ReplayBuffer:
+    return ReplayBuffer(**{"capacity": 20, "num_envs": 1, "observation_space": BOX,
+                           "action_space": TWO, "directory": folder, **options})  # fmt: skip
+
+
+def filled(folder: Path, steps: int = 5, **options: Any) -> Episodes:
+    """Fill a folder, and close it."""
+    buffer = opened(folder, **options)
+    envs, _ = fill(buffer, [[None] * buffer.num_envs] * steps)
+    buffer.close()
+    return envs
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a manifest, and its checksum with it, as somebody who knows how would."""
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["sha256"]
+    change(content)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(content | {"sha256": digest}))
+
+
+def damaged(folder: Path, reason: str) -> str:
+    """Give the pattern of the error."""
+    where = f"the replay buffer in directory={str(folder)!r} is damaged"
+    return f"^{re.escape(f'{where}: {reason}. Give a new directory.')}$"
+
+
+def test_the_manifest_says_what_lies_in_the_folder(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    assert set(content) == {
+        "format", "observation_space", "action_space", "fields", "head", "is_full", "num_added",
+        "sums", "sha256",
+    }  # fmt: skip
+    assert (content["observation_space"], content["action_space"]) == (str(BOX), str(TWO))
+    assert content["fields"]["rewards"] == ["float32", [21, 1]]
+    assert (content["head"], content["is_full"], content["num_added"]) == (0, False, 0)
+
+
+def test_another_space_of_the_same_arrays_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    filled(tmp_path)
+    other = spaces.Box(-2, 2, (1,), np.float32)
+    message = (
+        f"directory={str(tmp_path)!r} holds transitions of another environment, number of "
+        f"sub-environments or capacity: {[('observation_space', str(BOX))]}; expected "
+        f"{[('observation_space', str(other))]}. Give another directory."
+    )
+    with pytest.raises(SpaceError, match=f"^{re.escape(message)}$"):
+        opened(tmp_path, observation_space=other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(head=21),  # one row behind the last
+        lambda c: c.update(num_added=-1),
+        lambda c: c.update(is_full=1),
+        lambda c: c.pop("head"),
+    ],
+)
+def test_a_place_that_is_none_is_damage(change: Any, tmp_path: Path) -> None:
+    filled(tmp_path)
+    rewritten(tmp_path, change)
+    with pytest.raises(ConfigError, match=r"is damaged: it says head=.*, is_full=.*, num_added="):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(sums="x" * 21),
+        lambda c: c.update(sums=c["sums"][:-1]),
+        lambda c: c.pop("sums"),
+    ],
+)
+def test_other_checksums_than_there_are_blocks_are_damage(change: Any, tmp_path: Path) -> None:
+    filled(tmp_path)
+    rewritten(tmp_path, change)
+    reason = "the manifest has other checksums than its size asks for"
+    with pytest.raises(ConfigError, match=damaged(tmp_path, reason)):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c.update(num_added=6), lambda c: c.pop("sha256"), lambda c: c.update(a=1)]
+)
+def test_whatever_was_changed_in_the_manifest_is_noticed(change: Any, tmp_path: Path) -> None:
+    filled(tmp_path)
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    change(content)
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    reason = "the manifest is not as it was written (its checksum differs)"
+    with pytest.raises(ConfigError, match=damaged(tmp_path, reason)):
+        opened(tmp_path)
+
+
+def test_a_manifest_of_another_kind_or_format_is_named(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / MANIFEST).write_text("[]")
+    with pytest.raises(ConfigError, match=damaged(tmp_path, "the manifest is no JSON object")):
+        opened(tmp_path)
+    (tmp_path / MANIFEST).write_text('{"format": 77}')
+    message = (
+        f"directory={str(tmp_path)!r} has format 77; expected {FORMAT}. Give a new directory, or "
+        "the version that wrote it."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        opened(tmp_path)
+
+
+# ---- rows, and their checksums -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 20, 41, 42, 50])
+def test_damage_is_found_wherever_the_ring_goes_on(steps: int, tmp_path: Path) -> None:
+    """Also where it has one transition, is exactly full, or goes on at its first row."""
+    filled(tmp_path, steps)
+    rewards = np.load(tmp_path / "2.npy", mmap_mode="r+")
+    assert rewards.dtype == np.float32
+    newest = (steps - 1) % 21
+    rewards[newest] += 1
+    rewards.flush()
+    held = min(steps, 20)
+    lost = 1 if steps == 1 else 2  # its next observation may be damaged, as far as is known
+    message = (
+        f"{lost} of {held} transitions in directory={str(tmp_path)!r} were added after the folder "
+        "was last saved, or are damaged; they are left out."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        buffer = opened(tmp_path)
+    assert len(buffer) == held - lost
+
+
+@pytest.mark.parametrize("between", range(1, 12))
+def test_checksums_are_right_wherever_rows_were_added_since_the_last(
+    between: int, tmp_path: Path
+) -> None:
+    """What was flushed is whole, whether the rows since then went over the ring's end or not."""
+    buffer = opened(tmp_path, capacity=10)
+    envs = Episodes(1, same_step=False)
+    buffer.start(envs.array())
+    for t in range(40):
+        envs.rewards_before = np.array(envs.observations) / 10
+        buffer.add(np.array([0]), {}, envs.step([None]))
+        if t % between == 0:
+            buffer.state_dict()
+    buffer.state_dict()
+    buffer.folder.close()  # type: ignore[union-attr]  # as a killed process
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = opened(tmp_path, capacity=10)
+    assert len(again) == 10
+    assert pairs_no_strangers(again, envs)
+
+
+def test_the_arrays_of_several_environments_are_numpys_own(tmp_path: Path) -> None:
+    filled(tmp_path, num_envs=2)
+    buffer = opened(tmp_path, num_envs=2)
+    read = [np.load(file, allow_pickle=False) for file in sorted(tmp_path.glob("*.npy"))]
+    assert all(array.flags.c_contiguous and not array.flags.f_contiguous for array in read[1:])
+    assert any(np.array_equal(array, buffer.rewards) for array in read)
+
+
+# ---- folders that can't be had ----------------------------------------------------------------
+
+
+def test_a_folder_is_made_with_those_around_it(tmp_path: Path) -> None:
+    filled(tmp_path / "runs" / "first" / "replay")
+    assert len(opened(tmp_path / "runs" / "first" / "replay")) == 5
+
+
+def test_a_folder_of_other_files_is_refused_in_full_sentences(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    message = (
+        f"directory={str(tmp_path)!r} holds other files than a replay buffer's; expected a new or "
+        "empty folder."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (-1, False)])
+def test_a_disk_with_just_enough_room_will_do(
+    more: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 21 * (4 + 1 + 4 + 1)
+    usage = SimpleNamespace(free=needed + more)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    if fits:
+        opened(tmp_path).close()
+        return
+    message = (
+        f"directory={str(tmp_path)!r} can't hold the replay buffer: it needs {needed} bytes, and "
+        f"{needed - 1} are free. Give a folder that can be written, on a disk with enough room."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        opened(tmp_path)
+
+
+def test_what_can_not_be_flushed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = opened(tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "replace_file", full)
+        where = re.escape(f"the replay buffer in directory={str(tmp_path)!r}")
+        with pytest.raises(ConfigError, match=f"^{where} could not be written: no room\\.$"):
+            buffer.state_dict()
+    buffer.close()
+
+
+def test_a_second_buffer_is_told_what_the_folder_is_wanted_for(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    with pytest.raises(LockedError, match="the only one to fill this replay buffer\\. Wait"):
+        opened(tmp_path)
+    assert torch.equal(torch.from_numpy(buffer.rewards[:1]), torch.zeros(1, 1))

@@ -139,3 +139,80 @@ def test_priorities_below_one_are_loaded_as_they_were() -> None:
     np.testing.assert_allclose(other.priorities.leaves, buffer.priorities.leaves)
     draws = [b.sample(8, torch.Generator().manual_seed(0))["indices"] for b in (buffer, other)]
     assert torch.equal(*draws)
+
+
+# ---- single priorities ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("priorities", "fraction", "leaf"),
+    [([0.0, 1.0], 0.0, 1), ([1.0, 1.0], 0.5, 1), ([1.0, 0.0, 1.0], 0.5, 2), ([2.0], 0.9, 0)],
+)
+def test_a_leaf_without_priority_is_not_found_at_its_borders_either(
+    priorities: list[float], fraction: float, leaf: int
+) -> None:
+    tree = SumTree(len(priorities))
+    tree[np.arange(len(priorities))] = np.array(priorities)
+    assert tree.find(np.array([fraction])).tolist() == [leaf]
+
+
+def test_the_largest_weight_of_a_batch_is_1() -> None:
+    buffer = PrioritizedReplayBuffer(16, 1, BOX, TWO, importance_exponent=1.0)
+    fill(buffer, [[None]] * 6)
+    buffer.sample(2)
+    buffer.update_priorities(torch.arange(6), torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
+    for batch in buffer.minibatches(50, 4, torch.Generator().manual_seed(0)):
+        chances = torch.from_numpy(buffer.priorities[batch["indices"].numpy()])
+        expected = (chances.min() / chances).float()
+        torch.testing.assert_close(batch["weights"], expected)
+
+
+def test_only_what_is_new_gets_the_largest_priority() -> None:
+    """With two sub-environments, whose ends leave reset rows between the transitions."""
+    buffer = PrioritizedReplayBuffer(12, 2, BOX, TWO, priority_exponent=1.0)
+    envs, _ = fill(buffer, [[None, "truncated"], [None, None], ["terminated", None]] * 4)
+    buffer.sample(2)
+    for _ in range(20):
+        held = np.flatnonzero(buffer.flags.ravel())
+        assert np.flatnonzero(buffer.priorities.leaves).tolist() == held.tolist()
+        buffer.update_priorities(torch.from_numpy(held), torch.full((len(held),), 0.25))
+        new = buffer.head
+        envs.rewards_before = np.array(envs.observations) / 10
+        buffer.add(np.zeros(2, int), {}, envs.step([None, None]))
+        buffer.sample(2)
+        leaves = buffer.priorities.leaves.reshape(-1, 2)
+        drawable = buffer.flags > 0
+        is_new = np.arange(len(leaves))[:, None] == new
+        assert np.allclose(leaves[drawable & ~is_new], 0.25, atol=1e-5)
+        assert (leaves[drawable & is_new] == 1.0).all()
+        buffer.sample(2)  # which sets nothing anew
+        np.testing.assert_array_equal(leaves, buffer.priorities.leaves.reshape(-1, 2))
+
+
+def test_rows_that_are_not_finite_lose_their_priority() -> None:
+    buffer = PrioritizedReplayBuffer(6, 1, BOX, TWO)
+    envs, _ = fill(buffer, [[None]] * 9)
+    buffer.check_finite()
+    buffer.sample(2)
+    envs.rewards_before = np.array([np.nan])
+    buffer.add(np.array([0]), {}, envs.step([None]))
+    with pytest.raises(NonFiniteError):
+        buffer.check_finite()
+    buffer.sample(2)
+    assert ((buffer.priorities.leaves > 0) == (buffer.flags[:, 0] > 0)).all()
+    assert len(buffer) == 5
+
+
+def test_a_slot_that_rounding_has_missed_is_drawn_again_by_the_same_generator() -> None:
+    buffer = PrioritizedReplayBuffer(10, 1, BOX, TWO)
+    fill(buffer, [[None]] * 9)
+    empty = buffer.head
+
+    def missed(fractions: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(fractions)) % 2, empty, np.arange(len(fractions)))
+
+    buffer.priorities.find = missed  # type: ignore[method-assign]
+    draws = [buffer.sample(6, torch.Generator().manual_seed(3))["indices"] for _ in "ab"]
+    assert torch.equal(*draws)
+    assert draws[0][::2].tolist() == [0, 2, 4]
+    assert (buffer.flags[draws[0].numpy(), 0] > 0).all()

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replayed import BOX, TWO, Episodes, fill, pairs_no_strangers
 
+from lightning_rl.buffers import replay
 from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
 from lightning_rl.buffers.replay import ReplayBuffer
 from lightning_rl.checkpoints.plain_values import from_plain, to_plain
@@ -358,3 +359,203 @@ def test_a_buffer_that_lies_elsewhere_is_refused(tmp_path: Any, to_folder: bool)
     with pytest.raises(StateError, match=f"^{re.escape(message)}$"):
         buffers[other].load_state_dict(buffers[saved].state_dict())
     buffers[1].close()
+
+
+# ---- single rows ---------------------------------------------------------------------------------
+
+
+def step(observation: float, *, ends: str = "", final: Any = None) -> VectorStep:
+    """Make a step of one sub-environment."""
+    ended = (np.array([word in ends]) for word in ("terminated", "truncated"))
+    observations = np.full((1, 1), observation, np.float32)
+    finals = {} if final is None else {0: final}
+    return VectorStep(observations, np.ones(1, np.float32), *ended, np.ones(1, bool), finals)
+
+
+@pytest.mark.parametrize(
+    ("ends", "bits"), [("", 1), ("terminated", 3), ("truncated", 5), ("terminated, truncated", 7)]
+)
+def test_a_row_says_by_bits_that_it_may_be_drawn_and_how_its_episode_ended(
+    ends: str, bits: int
+) -> None:
+    buffer = ReplayBuffer(4, 1, BOX, TWO)
+    buffer.start(np.zeros((1, 1), np.float32))
+    buffer.add(np.array([0]), {}, step(1.0, ends=ends))
+    assert buffer.flags[:2, 0].tolist() == [bits, 0]
+
+
+def test_a_last_observation_is_kept_whatever_the_environment_does_with_its_array() -> None:
+    buffer = ReplayBuffer(4, 1, BOX, TWO)
+    buffer.start(np.zeros((1, 1), np.float32))
+    last = np.array([5.0], np.float32)
+    buffer.add(np.array([0]), {}, step(1.0, ends="truncated", final=last))
+    last[:] = 99.0
+    assert buffer.sample(1)["next_observations"].item() == 5.0
+
+
+def test_last_observations_are_kept_for_the_rows_there_are_alone() -> None:
+    """A run of a million episodes would fill the memory otherwise."""
+    buffer = ReplayBuffer(5, 1, BOX, TWO)
+    fill(buffer, [["truncated"]] * 40, same_step=True)
+    kept = buffer.state_dict()["final"]
+    assert sorted(kept) == np.flatnonzero(buffer.flags[:, 0]).tolist()
+    assert len(kept) == len(buffer) == 5
+
+
+@pytest.mark.parametrize(
+    ("space", "actions"),
+    [
+        (spaces.Box(-1, 1, (2,)), np.array([[0.25, -0.5]], np.float32)),
+        (spaces.MultiDiscrete([9, 300]), np.array([[8, 299]])),
+        (spaces.MultiBinary(2), np.array([[1, 0]])),
+    ],
+)
+def test_actions_of_several_numbers_are_drawn_as_they_were_taken(space: Any, actions: Any) -> None:
+    buffer = ReplayBuffer(4, 1, BOX, space)
+    buffer.start(np.zeros((1, 1), np.float32))
+    for t in range(3):
+        buffer.add(actions * (t == 1), {}, step(t + 1.0))
+    drawn = buffer.sample(3, torch.Generator().manual_seed(0))
+    for observation, action in zip(drawn["observations"].flatten(), drawn["actions"], strict=True):
+        assert action.tolist() == (actions[0] * (observation == 1.0).item()).tolist()
+    is_real = isinstance(space, spaces.Box)
+    assert drawn["actions"].dtype == (torch.float32 if is_real else torch.int64)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_sums_are_told_in_float32_however_many_rewards_they_have(n_steps: int) -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO, n_steps=n_steps)
+    fill(buffer, [[None]] * 6)
+    drawn = buffer.sample(4)
+    assert (drawn["rewards"].dtype, drawn["discounts"].dtype) == (torch.float32, torch.float32)
+
+
+def test_minibatches_that_are_not_drawn_all_together_are_as_many_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffer = ReplayBuffer(40, 1, BOX, TWO)
+    fill(buffer, [[None]] * 20)
+    two_at_a_time = 2 * 3 * 2 * 4  # of three transitions of two observations of four bytes
+    monkeypatch.setattr(replay, "DRAW_BYTES", two_at_a_time)
+    batches = list(buffer.minibatches(5, 3, torch.Generator().manual_seed(0)))
+    assert [len(batch["rewards"]) for batch in batches] == [3] * 5
+    assert len({tuple(batch["observations"].flatten().tolist()) for batch in batches}) == 5
+
+
+def test_every_row_added_since_the_last_check_is_checked() -> None:
+    """The first of as many as the ring holds is the first bad one, and is named."""
+    buffer = ReplayBuffer(6, 1, BOX, TWO)
+    buffer.start(np.zeros((1, 1), np.float32))
+    for t in range(6):
+        bad = VectorStep(*step(t + 1.0)._replace(rewards=np.array([np.nan], np.float32)))
+        buffer.add(np.array([0]), {}, bad if t == 0 else step(t + 1.0))
+    with pytest.raises(NonFiniteError, match="rewards at step 1 "):
+        buffer.check_finite()
+    assert len(buffer) == 0
+
+
+# ---- a ring that is exactly full -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_ring_about_to_be_full_is_loaded_as_it_was(extra: int) -> None:
+    buffer, other = ReplayBuffer(8, 1, BOX, TWO), ReplayBuffer(8, 1, BOX, TWO)
+    envs, held = fill(buffer, [[None]] * (8 + extra))
+    other.load_state_dict(buffer.state_dict())
+    assert len(other) == len(held)
+    assert pairs_no_strangers(other, envs)
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_folder_about_to_be_full_is_opened_as_it_was(extra: int, tmp_path: Any) -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+    envs, held = fill(buffer, [[None]] * (8 + extra))
+    buffer.close()
+    again = ReplayBuffer(8, 1, BOX, TWO, directory=tmp_path)
+    assert len(again) == len(held)
+    assert pairs_no_strangers(again, envs)
+
+
+def test_a_full_ring_of_which_rows_are_missing_is_refused() -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO)
+    fill(buffer, [[None]] * 20)
+    state = buffer.state_dict()
+    state["arrays"] = {name: array[:-1] for name, array in state["arrays"].items()}
+    with pytest.raises(StateError, match="Use the same environment, num_envs and capacity"):
+        ReplayBuffer(8, 1, BOX, TWO).load_state_dict(state)
+
+
+# ---- settings, and what is said ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"capacity": 0}, "capacity=0"),
+        ({"num_envs": 0}, "num_envs=0"),
+        ({"n_steps": 0}, "n_steps=0"),
+        ({"gamma": "much"}, "gamma='much'"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(options: dict[str, Any], words: str) -> None:
+    given = {"capacity": 8, "num_envs": 1} | options
+    with pytest.raises(ConfigError, match=rf"(^|\s){re.escape(words)}"):
+        ReplayBuffer(observation_space=BOX, action_space=TWO, **given)
+
+
+def test_rewards_are_discounted_by_99_percent_unless_it_is_told_otherwise() -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO)
+    fill(buffer, [[None]] * 3)
+    assert buffer.sample(1)["discounts"].item() == pytest.approx(0.99)
+
+
+def test_too_few_transitions_are_counted_in_full_sentences() -> None:
+    buffer = ReplayBuffer(8, 1, BOX, TWO)
+    fill(buffer, [[None]] * 3)
+    message = (
+        "asked for a batch of 4, but the buffer holds 3 transitions. Fill it first "
+        "(learning_starts), or take a smaller batch_size."
+    )
+    with pytest.raises(StateError, match=f"^{re.escape(message)}$"):
+        buffer.sample(4)
+
+
+def test_what_is_open_or_lies_in_memory_is_reopened_as_it_is(tmp_path: Any) -> None:
+    for directory in (None, tmp_path):
+        buffer = ReplayBuffer(8, 1, BOX, TWO, directory=directory)
+        envs, _ = fill(buffer, [[None]] * 3)
+        buffer.reopen()
+        assert len(buffer) == 3
+        assert pairs_no_strangers(buffer, envs)
+        buffer.close()
+
+
+def test_a_folder_counts_the_rows_that_were_ever_added(tmp_path: Any) -> None:
+    buffer = ReplayBuffer(4, 1, BOX, TWO, directory=tmp_path)
+    assert buffer.state_dict()["num_added"] == 0
+    fill(buffer, [[None]] * 11)
+    state = buffer.state_dict()
+    assert (state["num_added"], state["in_folder"]) == (11, True)
+
+
+def test_rows_whose_last_observation_was_kept_apart_are_given_up_with_the_folder_once(
+    tmp_path: Any,
+) -> None:
+    """A folder does not hold them; when that is settled, a kill costs nothing more."""
+    buffer = ReplayBuffer(12, 1, BOX, TWO, directory=tmp_path)
+    envs, _ = fill(buffer, [[None], ["truncated"], [None]] * 3, same_step=True)
+    buffer.close()
+    for _ in "ab":
+        again = ReplayBuffer(12, 1, BOX, TWO, directory=tmp_path)
+        assert len(again) == 6
+        assert pairs_no_strangers(again, envs)
+        again.folder.close()  # type: ignore[union-attr]  # as a killed process
+
+
+def test_episodes_tell_their_own_story() -> None:
+    """The model that the tests beside this one compare with."""
+    envs = Episodes(1, same_step=False)
+    envs.rewards_before = np.zeros(1)
+    envs.step(["truncated"])
+    assert not envs.step([None]).valid[0]
+    assert envs.transitions == {1.0: (0.1, 2.0, "truncated")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from typing import Any
 
@@ -43,3 +44,43 @@ def test_what_numpy_can_not_allocate_is_refused_alike(monkeypatch: pytest.Monkey
 
 def test_this_machines_memory_is_known() -> None:
     assert (ring.memory_bytes() or 0) > 2**28
+
+
+def test_what_just_fits_into_the_memory_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = ring.ring_layout(FRAMES, TWO, 9, 2)
+    monkeypatch.setattr(ring, "memory_bytes", lambda: ring.ring_bytes(layout))
+    assert sum(array.nbytes for array in ring.allocate_ring(layout).values()) == 497772
+    monkeypatch.setattr(ring, "memory_bytes", lambda: ring.ring_bytes(layout) - 1)
+    with pytest.raises(ConfigError, match="a replay buffer of 18 transitions"):
+        ring.allocate_ring(layout)
+
+
+def test_the_refusal_says_how_large_it_is_and_all_that_can_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ring, "memory_bytes", lambda: 2**30)
+    layout = ring.ring_layout(FRAMES, TWO, 100_000, 2)
+    message = (
+        "a replay buffer of 200000 transitions takes 5.2 GiB; the memory of 1.0 GiB can't hold it. "
+        "Set buffer_capacity=19413 or less, buffer_directory to a folder that holds the "
+        "transitions, or make the observations smaller (gymnasium.wrappers.ResizeObservation, "
+        "GrayscaleObservation)."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        ring.allocate_ring(layout)
+
+
+@pytest.mark.parametrize(
+    ("space", "dtype", "shape"),
+    [
+        (spaces.Discrete(256), "uint8", ()),
+        (spaces.Discrete(257), "uint16", ()),
+        (spaces.MultiDiscrete([2, 300]), "uint16", (2,)),
+        (spaces.MultiBinary(4), "int8", (4,)),
+        (spaces.Box(-1, 1, (3,)), "float32", (3,)),
+    ],
+)
+def test_actions_take_the_least_memory_that_holds_them(space: Any, dtype: str, shape: Any) -> None:
+    layout = ring.ring_layout(spaces.Box(-1, 1, (5,)), space, 7, 2)
+    assert layout["actions"] == (dtype, (7, 2, *shape))
+    assert layout["observations"] == ("float32", (7, 2, 5))

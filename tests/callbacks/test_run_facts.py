@@ -94,3 +94,16 @@ def test_an_environment_without_an_id_is_named_by_its_class() -> None:
     assert env_name(gym.make("CartPole-v1")) == "CartPole-v1"
     assert env_name(gym.make_vec("CartPole-v1", 2)) == "CartPole-v1"
     assert env_name(Corridor()) == env_name(Corridor) == "Corridor"
+
+
+@pytest.mark.parametrize(
+    "failure", [subprocess.TimeoutExpired("git", 2.0), PermissionError("git may not be run")]
+)
+def test_a_git_that_does_not_answer_holds_no_run_up(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    assert git_revision() is None
