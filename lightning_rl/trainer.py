@@ -58,7 +58,8 @@ class AgentTrainer(Trainer):
 
     Args:
         max_env_steps: stop after the iteration that reaches it, counted from the start of `fit`.
-            Default: 65,536, unless `max_epochs`, `max_steps` or `max_time` limits the run.
+            Default: 65,536, unless `max_epochs`, `max_steps` or `max_time` limits the run. Another
+            `fit` goes on with the agent for as many; what is annealed over a run starts anew.
         num_envs: sub-environments to make, by each process that trains, from a name, spec or
             function. Default: the agent's (`agent.default_num_envs`).
         vectorization: how they are stepped: "sync", one after the other; "async", each in a process

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, Trainer
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.errors import ConfigError
-from lightning_rl.notebook.kernel import in_notebook
+from lightning_rl.notebook.kernel import cell_memory, in_notebook
 from lightning_rl.notebook.panel import cell_panel
 
 PAUSE_SECONDS = 0.05  # between two looks at the buttons while paused
@@ -59,17 +59,35 @@ class Controls(Callback):
         self._stop = threading.Event()
         self._pause = threading.Event()
         self._moves: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._agent: LightningAgentModule | None = None  # that is training
+        self._made: dict[str, Any] = {}  # the widgets, which a cell's next training shows again
+        self._rows: list[Any] = []  # as they are shown
+
+    @classmethod
+    def of_cell(cls) -> Controls:
+        """Give the buttons that the trainings of this cell share, each after the other."""
+        memory = cell_memory()
+        controls: Controls | None = memory.get("controls")
+        if controls is None or controls.widgets:  # they are those of a training that still runs
+            controls = memory["controls"] = cls()
+        return controls
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Show the buttons."""
         check_settings(pl_module, self.sliders)
         if not in_notebook() or not trainer.is_global_zero:
             return
+        self._agent = pl_module
+        if self.sliders or not self._rows or cell_panel().row("controls") != self._rows:
+            self._made = self._make_widgets(pl_module)
+            self._rows = _rows(self._made)
+        self._made["pause"].value = False
         self._stop, self._pause, self._moves = threading.Event(), threading.Event(), SimpleQueue()
-        self.widgets = self._make_widgets(pl_module)
+        self.widgets = self._made
         for widget in self.widgets.values():
+            widget.disabled = False
             answer_from_its_own_thread(widget)
-        cell_panel().put("controls", _rows(self.widgets))
+        cell_panel().put("controls", self._rows)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Do what was asked for since the last iteration."""
@@ -93,7 +111,7 @@ class Controls(Callback):
             pl_module.stop_asked = False
         for widget in self.widgets.values():
             widget.disabled = True
-        self.widgets = {}
+        self.widgets, self._agent = {}, None
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Switch the buttons off."""
@@ -110,7 +128,7 @@ class Controls(Callback):
         import ipywidgets  # type: ignore[import-untyped]  # slow to import, for notebooks only
 
         stop = ipywidgets.Button(description="Stop", icon="stop", tooltip=STOP_TOOLTIP)
-        stop.on_click(lambda _: self._ask_to_stop(agent))
+        stop.on_click(lambda _: self._ask_to_stop())
         pause = ipywidgets.ToggleButton(description="Pause", icon="pause", tooltip=PAUSE_TOOLTIP)
         pause.observe(lambda change: _set(self._pause, change["new"]), "value")
         widgets = {"stop": stop, "pause": pause}
@@ -122,9 +140,10 @@ class Controls(Callback):
             widget.add_class(f"lightning-rl-{name.replace('_', '-')}")
         return widgets
 
-    def _ask_to_stop(self, agent: LightningAgentModule) -> None:
+    def _ask_to_stop(self) -> None:
         self._stop.set()
-        agent.stop_asked = True  # an evaluation need not play to its end
+        if self._agent is not None:
+            self._agent.stop_asked = True  # an evaluation need not play to its end
 
     def _note_move(self, change: Any) -> None:
         self._moves.put((change["owner"].description, change["new"]))

@@ -44,6 +44,7 @@ FIRST_EPISODES = 20  # that must have ended before returns are compared
 DEAD_ITERATIONS = 5
 VALUE_SWITCHES = ("baseline", "value_coef")  # off, they leave the values no gradient on purpose
 
+HEALTHY = "Doctor: nothing ill was seen."
 TUTORIAL = "tutorials/06_silent_bugs.ipynb"
 
 
@@ -61,7 +62,7 @@ class Doctor(Callback):
 
     It reads what the agent logs, and the gradients once an iteration; it changes nothing. A
     diagnosis needs its signal: an agent that logs no `approx_kl` has no KL spike. Each is said
-    once a `fit`, on stdout:
+    once a `fit`, on stdout, or at its end that nothing ill was seen:
 
     - `entropy collapse`: the policy hardly explores any more, and the return has not risen;
     - `KL spike`: one iteration moved the policy very far;
@@ -130,9 +131,11 @@ class Doctor(Callback):
             self._examine_gradients(pl_module, optimizer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Read what was logged last."""
+        """Read what was logged last, and say so if all was well."""
         self._updates_before = self._updates
         self._read(trainer, pl_module)
+        if self._read_at is not None and not self.findings:
+            pl_module.print(HEALTHY)
 
     # ---- examinations ------------------------------------------------------------------------
 

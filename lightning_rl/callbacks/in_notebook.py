@@ -29,7 +29,7 @@ def live_in_notebook(trainer: Trainer, agent: Any, live: bool = True) -> Iterato
     callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 (untyped in Lightning)
     added: list[Any] = []
     if live and in_notebook():
-        kinds: dict[Any, Any] = {LiveReturns: LiveReturns.of_cell, Controls: Controls}
+        kinds: dict[Any, Any] = {LiveReturns: LiveReturns.of_cell, Controls: Controls.of_cell}
         missing = [kind for kind in kinds if not any(isinstance(c, kind) for c in callbacks)]
         added = [kinds[kind]() for kind in missing]
     own = [index for index, c in enumerate(callbacks) if isinstance(c, LiveReturns)]

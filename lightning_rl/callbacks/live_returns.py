@@ -278,7 +278,7 @@ class LiveReturns(Callback):
             picture = self._picture
             evaluations = [point for run in self.runs for point in run.evaluations]
             scalars = [run.scalars for run in self.runs]
-            picture.draw(self._groups(), evaluations, scalars, self._env_steps)
+            picture.draw(self._groups(), evaluations, scalars, self._env_steps, is_last)
             if in_notebook() and (is_last or self._handle is None):
                 self._show("image/png", picture.png(quick=not is_last))
             elif in_notebook():

@@ -13,7 +13,8 @@ from lightning_rl.notebook.kernel import in_notebook
 from lightning_rl.notebook.panel import cell_panel
 
 REFRESH_SECONDS = 0.1  # between two drawings in a terminal
-NOTEBOOK_SECONDS = 0.5  # each is three messages, which whoever reads late must keep
+UNIT = " env steps"
+NOTEBOOK_SECONDS = 0.5  # each is two messages, which whoever reads late must keep
 
 
 class EnvStepProgressBar(TQDMProgressBar):
@@ -35,10 +36,14 @@ class EnvStepProgressBar(TQDMProgressBar):
 
     def init_train_tqdm(self) -> Any:
         """Make the bar; for an agent in a notebook within the cell's panel."""
-        is_agent = isinstance(self.trainer.lightning_module, LightningAgentModule)
-        if self.is_disabled or not (is_agent and in_notebook()):
+        agent = self.trainer.lightning_module
+        if self.is_disabled or not (isinstance(agent, LightningAgentModule) and in_notebook()):
             return super().init_train_tqdm()
-        bar = notebook_bar(smoothing=0, bar_format=self.BAR_FORMAT)
+        # What changes all the time stands on the right: a text for each side is a message.
+        bar_format = self.BAR_FORMAT.replace("{l_bar}{bar}|", "{desc}|{bar}|{percentage:3.0f}%")
+        total = agent.max_env_steps
+        about = {"total": total, "desc": "Training: ", "unit": UNIT}
+        bar = notebook_bar(**about, smoothing=0, bar_format=bar_format)
         cell_panel().put("bar", [bar.container])
         self._pause = NOTEBOOK_SECONDS
         return bar
@@ -49,8 +54,8 @@ class EnvStepProgressBar(TQDMProgressBar):
             super().on_train_epoch_start(trainer, pl_module)
         elif self.train_progress_bar.n == 0:
             bar = self.train_progress_bar
-            bar.unit = " env steps"
-            bar.reset(pl_module.max_env_steps)  # a notebook's bar takes its length only here
+            bar.unit = UNIT
+            bar.reset(pl_module.max_env_steps)
             bar.initial = bar.n = pl_module.env_steps - pl_module.env_steps_at_fit_start
             before = pl_module.env_steps_at_fit_start
             bar.set_description(f"Training on from {before:,}" if before else "Training")
@@ -102,15 +107,26 @@ class EnvStepProgressBar(TQDMProgressBar):
 def notebook_bar(**options: Any) -> Any:
     """Make a bar of widgets that shows nothing by itself: its `container` is to be displayed.
 
+    It has the widgets of this cell's bar, where there is one, so that the trainings of a cell do
+    not send a frontend new ones each.
+
     Args:
         **options: of `tqdm`.
     """
     from tqdm import notebook  # type: ignore[import-untyped]  # needs widgets
 
     class Bar(notebook.tqdm):  # type: ignore[misc]  # untyped
-        """Not red when it ends before its total, as a training that is stopped does."""
+        """Of one colour: not red when it ends early, as a training that is stopped does."""
+
+        @staticmethod
+        def status_printer(file: Any, total: Any = None, *options: Any) -> Any:
+            shown = cell_panel().row("bar")
+            if not shown or not total:
+                return notebook.tqdm.status_printer(file, total, *options)
+            shown[0].children[1].max = total
+            return shown[0]
 
         def display(self, *args: Any, bar_style: str | None = None, **more: Any) -> None:
-            super().display(*args, bar_style=None if bar_style == "danger" else bar_style, **more)
+            super().display(*args, **more)
 
     return Bar(display=False, dynamic_ncols=True, leave=True, **options)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -74,6 +75,7 @@ class LivePicture:
         evaluations: Sequence[Point] = (),
         scalars: Sequence[Scalars] = (),
         env_steps: float = 0.0,
+        is_last: bool = False,
     ) -> None:
         """Draw what there is now, in place of what was there.
 
@@ -82,6 +84,7 @@ class LivePicture:
             evaluations: (env step, mean return) of each.
             scalars: of each run.
             env_steps: where the budget ends.
+            is_last: let the values' axes fit what is seen now, also if they were wider before.
         """
         for _, artist in self._moving:
             artist.remove()
@@ -97,7 +100,9 @@ class LivePicture:
             for axes, name in zip(panels, self.panels, strict=True)
         ]
         begun = [history for group in runs.values() for history in group if len(history)]
-        self._widen(begun, evaluations, scalars, env_steps)
+        if is_last:
+            self._limits = [None] * len(self._limits)
+        self._widen(begun, curves, scalars, env_steps)
         self._keep([str(artist.get_label()) for artist in curves])
         for part in self._kept:
             self._canvas.restore_region(part)
@@ -116,20 +121,20 @@ class LivePicture:
     def _widen(
         self,
         histories: Sequence[EpisodeHistory],
-        evaluations: Sequence[Point],
+        curves: Sequence[Any],
         scalars: Sequence[Scalars],
         env_steps: float,
     ) -> None:
-        """Let the axes hold the budget and all points."""
+        """Let the axes hold the budget and all that is drawn."""
         points = [points for run in scalars for points in run.values() if points]
         ends = [h["env_step"][-1] for h in histories] + [p[-1][0] for p in points]
         self._env_steps = max(self._env_steps, OVERSHOOT * env_steps)
         if max(ends, default=0.0) > self._env_steps:  # a long iteration, or no budget was known
             self._env_steps = (OVERSHOOT if env_steps else 2.0) * max(ends)
-        returns = [h["episode_return"] for h in histories] + [np.array([y for _, y in evaluations])]
+        returns = [np.array(c.get_ydata(), float) for c in curves if isinstance(c, Line2D)]
         if self.target is not None:
             returns.append(np.array([self.target if histories else 1.2 * self.target]))
-        values: list[Any] = [np.concatenate(returns)]
+        values: list[Any] = [np.concatenate([[], *returns])]
         values += [[y for run in scalars for _, y in run.get(name, ())] for name in self.panels]
         self._limits = [roomy(y, old) for y, old in zip(values, self._limits, strict=True)]
 

@@ -26,17 +26,24 @@ class Panel:
         self._handle: Any = None  # of what is displayed
 
     def put(self, name: str, widgets: Sequence[Any]) -> None:
-        """Show widgets of a training below each other, in place of those of this name."""
+        """Show widgets of a training below each other, in place of those of this name.
+
+        Whoever shows those of the training before again (`row`) spares the frontend new ones.
+        """
         from IPython.display import display
 
         self._is_training = True
-        before = self._rows.get(name, [])
+        before = self.row(name)
         self._rows[name] = list(widgets)
         self.box.children = [widget for row in self._rows.values() for widget in row]
-        _close(before)
+        _close([widget for widget in before if widget not in widgets])
         if self._handle is None:
             self._handle = display(self.box, display_id=True)  # type: ignore[no-untyped-call]
             kernel_shell().events.register("post_run_cell", self._end_cell)
+
+    def row(self, name: str) -> list[Any]:
+        """Give the widgets that are shown by this name."""
+        return self._rows.get(name, [])
 
     def end(self, line: str) -> None:
         """Note how a training has ended; one in the background may outlast its cell."""

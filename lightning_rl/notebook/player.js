@@ -19,9 +19,10 @@
     return made;
   }
 
-  function plot(parent, height, title) {
-    const heading = element(parent, "div", { style: "margin: 0 0 8px" }, title);
-    const svg = element(parent, "svg", {
+  function plot(parent, height, { title, hint }) {
+    const box = element(parent, "div", { title: hint });
+    const heading = element(box, "div", { style: "margin: 0 0 8px" }, title);
+    const svg = element(box, "svg", {
       width: WIDTH, height: height, fill: "currentColor", "font-size": 11, role: "img",
       "aria-label": title, style: "display: block; overflow: visible; margin-bottom: 14px",
     });
@@ -31,7 +32,7 @@
   // What the agent thinks of each action: a bar for each; gives a function that shows frame i.
   function bars(parent, policy) {
     const row = Math.max(9, Math.min(24, 150 / policy.names.length));
-    const [svg] = plot(parent, row * policy.names.length, policy.title);
+    const [svg] = plot(parent, row * policy.names.length, policy);
     const place = (value) =>
       LEFT + ((WIDTH - LEFT - RIGHT) * (value - policy.low)) / (policy.high - policy.low);
     const rows = policy.names.map((name, k) => {
@@ -58,8 +59,8 @@
   }
 
   // A number over the whole episode; gives a function that puts a line at frame i.
-  function curve(parent, { title, values, low, high }) {
-    const height = 70, [svg, heading] = plot(parent, height, title);
+  function curve(parent, { title, hint, values, low, high }) {
+    const height = 70, [svg, heading] = plot(parent, height, { title, hint });
     const x = (i) => 40 + ((WIDTH - 50) * i) / Math.max(last, 1);
     const y = (value) => height - (height * (value - low)) / (high - low);
     for (const limit of [low, high]) {
@@ -83,11 +84,13 @@
     "display: flex; flex-wrap: wrap; gap: 12px 20px; align-items: flex-start; font-size: 13px";
   const { width, height } = episode.size;
   const left = element(root, "div", { style: `flex: 0 1 ${width}px; min-width: 0` });
-  const size = "width: 100%; height: auto; display: block";
+  const edge = "outline: 1px solid rgb(128 128 128 / 50%); outline-offset: -1px";
+  const size = `width: 100%; height: auto; display: block; ${edge}`;
   const picture = element(left, "img", { alt: "the environment", width, height, style: size });
   const slider = element(left, "input", { type: "range", min: 0, max: last, value: 0,
-    "aria-label": "env step", style: "width: 100%; margin: 8px 0 4px; box-sizing: border-box" });
-  const play = element(left, "button", { type: "button", style: "margin-right: 8px" }, "▶ Play");
+    "aria-label": "env step", title: "The env step: drag it, or use the arrow keys", style: "width: 100%; margin: 8px 0 4px; box-sizing: border-box" });
+  const play = element(left, "button", { type: "button", title: "From here on, as fast as the environment's time",
+    style: "margin-right: 8px" }, "▶ Play");
   const caption = element(left, "span");
   const right = element(root, "div", { style: `flex: 0 0 ${WIDTH}px` });
   const plots = [

@@ -27,6 +27,13 @@ TITLES = {  # what a record may know of the policy
     "action_values": "Q(s, a) of each action (orange: chosen)",
     "means": "mean action ± standard deviation",
 }
+HINTS = {  # shown where the mouse rests on a plot
+    "probabilities": "How often the agent would take each action here, if it drew its actions.",
+    "action_values": "The rewards that the agent expects after each action, later ones discounted.",
+    "means": "What the agent would do here, and how far its actions scatter while it trains.",
+    "value": "The rewards that the agent expects from here on, later ones discounted.",
+    "return so far": "The rewards from the start to here, added up.",
+}
 
 
 class EpisodePlayer:
@@ -149,6 +156,7 @@ def _policy(record: EpisodeRecord, frames: NDArray[np.int64]) -> dict[str, Any] 
     taken = record.actions.tolist() if chooses else []
     return {
         "title": TITLES[kind],
+        "hint": HINTS[kind],
         "names": record.action_names or [str(k) for k in range(heights.shape[1])],
         "heights": plain(heights),
         "spreads": None if spreads is None else plain(spreads[frames]),
@@ -161,7 +169,8 @@ def _policy(record: EpisodeRecord, frames: NDArray[np.int64]) -> dict[str, Any] 
 def _curve(name: str, values: NDArray[Any], frames: NDArray[np.int64]) -> dict[str, Any]:
     """Give a curve on an axis that has zero on it, so that small changes look small."""
     low, high = roomy(values, None) or (0.0, 1.0)
-    return {"title": name, "values": plain(values[frames]), "low": low, "high": high}
+    about = {"title": name, "hint": HINTS[name]}
+    return {**about, "values": plain(values[frames]), "low": low, "high": high}
 
 
 def plain(values: NDArray[Any]) -> Any:

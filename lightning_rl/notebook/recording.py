@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lightning_rl.agent import LightningAgentModule
@@ -38,6 +38,7 @@ from lightning_rl.threads import check_idle
 
 DEFAULT_FPS = 30  # where the environment's metadata does not say
 MAX_FRAME_BYTES = 2**29  # of an episode whose length nobody limited
+EDGE = (190, 190, 190)  # the grey around each picture of a contact sheet, to see where it ends
 SHORTEST_FRAME_MS = 20  # browsers show a GIF's frame for 100 ms if it asks for less
 
 
@@ -104,6 +105,11 @@ class EpisodeRecord:
         grid = self.frames[chosen].reshape(2, 4, height, width, 3).swapaxes(1, 2)
         sheet = Image.fromarray(grid.reshape(2 * height, 4 * width, 3))
         sheet.thumbnail((800, 800))
+        pen = ImageDraw.Draw(sheet)
+        wide, high = sheet.width / 4, sheet.height / 2
+        for row, column in np.ndindex(2, 4):
+            left, top = column * wide, row * high
+            pen.rectangle((left, top, left + wide - 1, top + high - 1), outline=EDGE)
         return sheet
 
     def save(self, path: str | Path) -> None:

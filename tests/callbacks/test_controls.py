@@ -109,6 +109,28 @@ def test_a_stopped_training_can_be_gone_on_with(notebook: list[Any]) -> None:
     assert count.begun == ITERATIONS
 
 
+def stop_in_iteration(iteration: int) -> Any:
+    """Train with the buttons of the cell, and give the one that was clicked."""
+    controls, agent, clicked = Controls.of_cell(), PPOAgent(config=SMALL), []
+
+    def click(agent: Any) -> None:
+        clicked.append(controls.widgets["stop"])
+        clicked[0].click()
+
+    count = AtIteration(iteration, click)
+    fit(agent, controls, count)
+    assert count.begun == iteration
+    assert not agent.stop_asked
+    return clicked[0]
+
+
+def test_the_trainings_of_a_cell_share_buttons_which_stop_the_one_that_runs(
+    notebook: list[Any],
+) -> None:
+    assert stop_in_iteration(3) is stop_in_iteration(5)
+    assert len(notebook) == 1
+
+
 def test_pause_waits_until_it_is_resumed(notebook: list[Any]) -> None:
     controls, paused = Controls(), threading.Event()
     seen: list[str] = []

@@ -224,6 +224,13 @@ def test_each_finding_is_one_line_on_stdout_once_and_says_where_to_read_on(
     assert 0 < steps[0] <= 512
 
 
+def test_of_a_healthy_run_it_is_said_that_nothing_ill_was_seen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    examine(PPOAgent(config=PPOConfig(**SMALL)), "CartPole-v1", 2048, num_envs=8)
+    assert capsys.readouterr().out == "Doctor: nothing ill was seen.\n"
+
+
 def test_a_new_fit_is_a_new_patient() -> None:
     doctor = Doctor()
     for rate, expected in ((1.0, 1), (1e-3, 0)):

@@ -290,6 +290,8 @@ def test_a_loop_over_seeds_shows_one_picture_one_row_of_buttons_and_a_line_for_e
     assert last["data"].keys() == {"text/plain"}  # no widget is left to be saved
     lines = last["data"]["text/plain"].splitlines()
     assert [line.split(" env steps")[0][:13] for line in lines] == ["PPOAgent: 1,0"] * 3
+    opened = [m["content"]["data"]["state"]["_model_name"] for m in kernel.of_type("comm_open")]
+    assert opened.count("ButtonModel") == opened.count("FloatProgressModel") == 1
     printed = "".join(m["content"]["text"] for m in kernel.of_type("stream"))
     assert printed.count("parameters") == 1
     assert kernel.red() == []

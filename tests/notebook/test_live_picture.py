@@ -100,6 +100,18 @@ def test_without_a_budget_the_env_steps_grow_by_doubling(drawn_plots: list[Any])
     assert len(drawn_plots) <= 8
 
 
+def test_the_last_picture_has_axes_that_fit_what_is_left_on_it() -> None:
+    picture = LivePicture()
+    lucky = history(*[1.0] * 40, 900.0)  # seen as a point, while the run goes on
+    picture.draw({"": [lucky]}, env_steps=5000)
+    assert picture.figure.axes[0].get_ylim() == (0.0, 1000.0)
+    seeds = {"": [lucky, history(*[1.0] * 40)]}  # their curves are means of 20 episodes
+    picture.draw(seeds, env_steps=5000)
+    assert picture.figure.axes[0].get_ylim() == (0.0, 1000.0)
+    picture.draw(seeds, env_steps=5000, is_last=True)
+    assert picture.figure.axes[0].get_ylim() == (0.0, 50.0)
+
+
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.lists(st.floats(-1e9, 1e9), min_size=1))
 def test_limits_hold_all_there_was_and_zero(first: list[float], then: list[float]) -> None:
     before = roomy(first, None)

@@ -42,6 +42,7 @@ def test_every_frame_is_there_with_its_numbers(painted: EpisodeRecord) -> None:
     assert shown["policy"]["taken"] == [*painted.actions.tolist(), None]
     assert [curve["title"] for curve in shown["curves"]] == ["value", "return so far"]
     assert shown["curves"][1]["values"] == painted.returns_so_far.tolist()
+    assert all(one["hint"].endswith(".") for one in (shown["policy"], *shown["curves"]))
     assert shown["captions"][-1] == "env step 5: the end (a final state)"
     assert shown["interval"] == 50  # ms: 20 frames a second
 

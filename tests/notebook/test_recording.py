@@ -22,7 +22,7 @@ from PIL import Image, ImageSequence
 from lightning_rl import DQNAgent, LightningAgentModule, PPOAgent, SACAgent
 from lightning_rl.errors import ConfigError, EnvError, SpaceError, StateError
 from lightning_rl.notebook.player import EpisodePlayer
-from lightning_rl.notebook.recording import EpisodeRecord, record_episode
+from lightning_rl.notebook.recording import EDGE, EpisodeRecord, record_episode
 
 
 class Unseen(Painter):
@@ -267,7 +267,8 @@ def test_jupyter_and_github_show_a_contact_sheet(painted: EpisodeRecord) -> None
     bundle, _ = DisplayFormatter().format(painted)
     with Image.open(io.BytesIO(bundle["image/png"])) as sheet:
         assert sheet.size == (4 * 12, 2 * 8)
-        assert np.asarray(sheet)[-1, -1].tolist() == [50, 50, 50]
+        assert np.asarray(sheet)[-2, -2].tolist() == [50, 50, 50]
+        assert np.asarray(sheet)[[0, 7, 8, -1], [0, 11, 12, -1]].tolist() == [list(EDGE)] * 4
     player, _ = DisplayFormatter().format(EpisodePlayer(painted))
     assert player["image/png"] == bundle["image/png"]
     assert player["text/html"].startswith("<div")
