@@ -98,6 +98,15 @@ def test_asks_before_it_runs_and_folds_the_answer(name):
 
 
 @pytest.mark.parametrize("name", LESSONS)
+def test_no_text_touches_a_folded_answer(name):
+    """As JupyterLab shows it: a heading keeps its distance, and so does a cell of its own."""
+    lesson, _, _ = prose(read(name)).partition("## Questionnaire")
+    cells = [c.source for c in read(name).cells if c.source in lesson]
+    touching = [re.search(r"</details>\s*[^#\s].*", source) for source in cells]
+    assert [match[0] for match in touching if match] == []
+
+
+@pytest.mark.parametrize("name", LESSONS)
 def test_teaches_by_assertions(name):
     asserted = "\n".join(c.source for c in refresh.code_cells(read(name)) if "assert " in c.source)
     assert asserted, "no cell asserts anything"

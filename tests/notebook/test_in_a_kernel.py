@@ -208,8 +208,8 @@ def test_a_fit_shows_its_returns_and_nothing_red(kernel: Kernel) -> None:
     displays = [m["content"]["transient"]["display_id"] for m in kernel.pictures()]
     assert len(set(displays)) == 1
     assert first["content"]["data"].keys() == later[-1]["content"]["data"].keys()
-    lengths = [m["content"]["data"].get("state", {}).get("max") for m in kernel.of_type("comm_msg")]
-    assert 4096 in lengths  # of the progress bar
+    states = [m["content"]["data"]["state"] for m in kernel.of_type("comm_open")]
+    assert 4096 in [state.get("max") for state in states]  # of the progress bar
     assert {str(m["content"]["metadata"]) for m in kernel.pictures()} == {
         "{'image/png': {'width': 700, 'height': 350}}"
     }

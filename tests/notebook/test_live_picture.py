@@ -109,7 +109,7 @@ def test_the_last_picture_has_axes_that_fit_what_is_left_on_it() -> None:
     picture.draw(seeds, env_steps=5000)
     assert picture.figure.axes[0].get_ylim() == (0.0, 1000.0)
     picture.draw(seeds, env_steps=5000, is_last=True)
-    assert picture.figure.axes[0].get_ylim() == (0.0, 50.0)
+    assert picture.figure.axes[0].get_ylim() == (0.0, 60.0)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.lists(st.floats(-1e9, 1e9), min_size=1))
