@@ -324,3 +324,9 @@ def test_an_evaluation_in_training_uses_the_statistics_of_its_time() -> None:
     own, theirs = (wrappers_of(e, NormalizeObservation)[0] for e in (loader.env, env))
     assert own.obs_rms.count == theirs.obs_rms.count
     loader.close()
+
+
+def test_a_result_shows_its_mean_and_not_all_of_its_numbers() -> None:
+    result = EvaluationResult(np.arange(1000.0), np.ones(1000, np.int64))
+    assert repr(result) == f"<EvaluationResult: {result}>"
+    assert len(repr(result)) < 100

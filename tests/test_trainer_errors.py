@@ -446,3 +446,13 @@ def test_devices_that_do_not_exist_are_refused_as_lightning_does(devices: dict[s
 def test_an_unknown_way_of_stepping_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="vectorization='threads'; expected one of"):
         AgentTrainer(vectorization="threads")
+
+
+def test_data_without_an_environment_can_not_be_evaluated_in_one(
+    make_trainer: MakeTrainer,
+) -> None:
+    agent = PPOAgent()
+    EnvDataLoader(agent, "CartPole-v1")
+    rows = torch.utils.data.DataLoader([0, 1])
+    with pytest.raises(StateError, match=r"no environment to evaluate in; expected\s+fit\(agent"):
+        make_trainer(evaluate_every_env_steps=64).fit(agent, rows)

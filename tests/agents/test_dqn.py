@@ -390,3 +390,20 @@ def test_a_large_buffer_in_checkpoints_is_said_before_the_first(
     options["default_root_dir"] = tmp_path / "other"
     trainer(600, **options).fit(DQNAgent(config=in_folder), "CartPole-v1")
     trainer(600).fit(DQNAgent(config=config), "CartPole-v1")
+
+
+@pytest.mark.parametrize("anneals", [True, False])
+def test_the_learning_rate_is_annealed_only_where_that_is_asked_for(anneals: bool) -> None:
+    agent = DQNAgent(config=replace(SMALL, learning_rate=0.01, anneal_learning_rate=anneals))
+    rates: list[float] = []
+
+    class Looks(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    AgentTrainer(max_env_steps=400, num_envs=1, quiet=True, callbacks=[Looks()]).fit(
+        agent, "CartPole-v1"
+    )
+    assert rates[0] <= 0.01
+    assert (rates[-1] < rates[0]) == anneals
+    assert anneals or set(rates) == {0.01}

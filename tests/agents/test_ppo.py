@@ -599,3 +599,13 @@ def test_advantages_can_be_normalised_by_the_rollouts_of_all_processes() -> None
 def test_advantages_are_normalised_once() -> None:
     with pytest.raises(ConfigError, match="expected one of the two"):
         PPOConfig(normalize_whole_rollout=True)
+
+
+def test_statistics_of_rewards_are_kept_when_the_agent_goes_on_in_other_environments() -> None:
+    agent = PPOAgent(config=PPOConfig(**(SETTINGS | {"normalize_rewards": True})))
+    for num_envs in (2, 3):
+        trainer = AgentTrainer(max_env_steps=64, num_envs=num_envs, quiet=True)
+        trainer.fit(agent, "CartPole-v1")
+        moments = agent.reward_scaler.moments
+        EnvDataLoader(agent, "CartPole-v1", num_envs=5)
+        assert agent.reward_scaler.moments is moments

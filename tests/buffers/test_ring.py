@@ -84,3 +84,14 @@ def test_actions_take_the_least_memory_that_holds_them(space: Any, dtype: str, s
     layout = ring.ring_layout(spaces.Box(-1, 1, (5,)), space, 7, 2)
     assert layout["actions"] == (dtype, (7, 2, *shape))
     assert layout["observations"] == ("float32", (7, 2, 5))
+
+
+def test_a_system_that_does_not_tell_its_memory_is_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(name: str) -> int:
+        raise ValueError(name)
+
+    monkeypatch.setattr(ring.os, "sysconf", unknown)
+    assert ring.memory_bytes() is None
+    assert len(ring.allocate_ring(ring.ring_layout(FRAMES, TWO, 3, 1))) == 4

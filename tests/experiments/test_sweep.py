@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,24 @@ def test_it_is_a_subcommand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "PPOAgent on CartPole-v1, greedy return over 1 seeds" in said
     assert "best: {'gamma': 0.9}" in said
     assert (tmp_path / "returns.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_seeds_that_are_none_or_twice_the_same_are_refused(seeds: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least one, and none of them twice"):
+        sweep(make_small, "CartPole-v1", SPACE, tmp_path, 2, seeds, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "get", "words"),
+    [
+        ("optuna", "lightning_rl.experiments.trials.optuna", r"lightning_rl\[sweep\]"),
+        ("wandb", "lightning_rl.experiments.weights_and_biases.library", r"lightning_rl\[wandb\]"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_named_with_how_to_install_it(
+    extra: str, get: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, extra, None)
+    with pytest.raises(ConfigError, match=f"^{extra} is not installed; expected it .*{words}"):
+        pkgutil.resolve_name(get)()

@@ -108,3 +108,13 @@ def test_a_program_that_ends_without_waiting_ends_well() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_handle_says_whether_its_training_runs() -> None:
+    go_on = threading.Event()
+    waits = AtIteration(1, lambda agent: go_on.wait())
+    handle = fit_in_background(make_trainer(waits), PPOAgent(config=SMALL), "CartPole-v1")
+    assert repr(handle) == "<BackgroundFit: running>"
+    go_on.set()
+    handle.wait()
+    assert repr(handle) == "<BackgroundFit: ended>"

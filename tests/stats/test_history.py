@@ -125,3 +125,10 @@ def test_processes_exchange_what_each_has_recorded_since_the_last_time() -> None
     for history in histories:
         assert history["env_step"].tolist() == [10, 20, 30, 40]
         assert history["episode_return"].tolist() == [1.0, 2.0, 1.0, 3.0]
+
+
+def test_it_says_how_many_episodes_there_are_and_how_good_the_last_were() -> None:
+    assert repr(EpisodeHistory()) == "<EpisodeHistory: no episode has ended yet>"
+    history = recorded([(step, float(step % 2), 1) for step in range(1, 1201)])
+    expected = "<EpisodeHistory: 1,200 episodes, mean return 0.50 of the last 100>"
+    assert repr(history) == expected

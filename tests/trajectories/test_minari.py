@@ -136,3 +136,20 @@ def test_without_the_library_it_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(ConfigError, match=r"pip install lightning_rl\[minari\]"):
         from_minari(NAME, tmp_path / "new")
+
+
+def test_a_dataset_that_cannot_be_read_or_is_empty_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_random_trajectory("CartPole-v1", tmp_path / "ours", 60, progress=False)
+    written = to_minari(dataset, NAME)
+
+    def breaks() -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(written, "iterate_episodes", breaks)
+    with pytest.raises(DatasetError, match=f"'{NAME}' can't be read: the disk is gone"):
+        from_minari(written, tmp_path / "one")
+    monkeypatch.setattr(written, "iterate_episodes", lambda: iter(()))
+    with pytest.raises(DatasetError, match=f"'{NAME}' has no env steps"):
+        from_minari(written, tmp_path / "two")

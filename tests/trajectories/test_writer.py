@@ -290,3 +290,17 @@ def test_only_append_writes_to_a_dataset(directory: Path) -> None:
         fill(directory)
     with pytest.raises(SpaceError, match="Some-v0"):
         TrajectoryWriter(directory, POINT, spaces.Discrete(3), append=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("MAX_EPISODES", "holds at most 2 episodes"), ("MAX_MANIFEST_BYTES", "too many to be read")],
+)
+def test_more_than_can_be_read_again_is_not_written(
+    limit: str, words: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_all(directory)
+    monkeypatch.setattr(writer_module, limit, 2)
+    with pytest.raises(DatasetError, match=words):
+        fill(directory, 3, append=True)
+    assert read_all(directory) == before

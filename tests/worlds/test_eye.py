@@ -214,3 +214,15 @@ def test_an_eye_is_of_one_kind_of_pictures() -> None:
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         EyeConfig(**change)
+
+
+def test_it_is_validated_and_calling_it_is_seeing() -> None:
+    eye, dataset = some_eye(), some_pictures()
+    trainer = lightning.Trainer(
+        logger=False, enable_checkpointing=False, enable_model_summary=False, **QUIET
+    )
+    (found,) = trainer.validate(eye, DataLoader(dataset, 64), verbose=False)
+    assert set(found) == {"val_loss", "val_error", "val_kl"}
+    assert all(np.isfinite(value) for value in found.values())
+    pictures = dataset[[0, 1]]["observations"]
+    assert torch.equal(eye(pictures), eye.see(pictures))

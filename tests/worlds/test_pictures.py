@@ -151,3 +151,20 @@ def test_agents_take_it_as_any_environment() -> None:
     assert record.frames.shape == (4, 192, 192, 3)
     with pytest.raises(EnvError, match="of 4"):
         record_episode(agent, env)
+
+
+class Blind(gym.Wrapper):
+    """Renders what is no picture."""
+
+    def __init__(self, shown: object) -> None:
+        super().__init__(gym.make("Acrobot-v1", render_mode="rgb_array"))
+        self.shown = shown
+
+    def render(self) -> object:
+        return self.shown
+
+
+@pytest.mark.parametrize("shown", [None, "ansi", np.zeros((8, 8), np.uint8)])
+def test_an_environment_that_renders_no_picture_is_refused(shown: object) -> None:
+    with pytest.raises(EnvError, match="rendered"):
+        PictureEnv(SyncVectorEnv([lambda: Blind(shown)])).reset(seed=0)

@@ -141,3 +141,8 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         RecurrentConfig(**change)
+
+
+def test_actions_of_several_choices_are_refused() -> None:
+    with pytest.raises(SpaceError, match="expected Discrete or a Box of one axis"):
+        RecurrentWorldModel(SMALL, PICTURES, spaces.MultiDiscrete([2, 2]))
