@@ -134,11 +134,14 @@ def test_errors_of_other_number_or_kind_are_refused_in_full_sentences() -> None:
 def test_priorities_below_one_are_loaded_as_they_were() -> None:
     buffer, other = (PrioritizedReplayBuffer(10, 1, BOX, TWO) for _ in "ab")
     fill(buffer, [[None]] * 9)
-    buffer.update_priorities(torch.arange(8), torch.linspace(0.1, 0.8, 8))
+    buffer.sample(1)  # what is new has the largest priority, until it was drawn from
+    buffer.update_priorities(torch.arange(9), torch.linspace(0.1, 0.9, 9))
+    assert buffer.priorities.leaves[:9].max() < 1.0
     other.load_state_dict(buffer.state_dict())
-    np.testing.assert_allclose(other.priorities.leaves, buffer.priorities.leaves)
-    draws = [b.sample(8, torch.Generator().manual_seed(0))["indices"] for b in (buffer, other)]
-    assert torch.equal(*draws)
+    for _ in "ab":  # also when it was drawn from
+        np.testing.assert_allclose(other.priorities.leaves, buffer.priorities.leaves)
+        draws = [b.sample(8, torch.Generator().manual_seed(0))["indices"] for b in (buffer, other)]
+        assert torch.equal(*draws)
 
 
 # ---- single priorities ---------------------------------------------------------------------------
