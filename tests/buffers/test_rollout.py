@@ -259,6 +259,16 @@ def test_first_observation_of_a_rollout_is_checked() -> None:
         buffer.check_finite()
 
 
+def test_what_an_earlier_and_longer_rollout_has_left_is_not_looked_at() -> None:
+    buffer = filled([step_of(), step_of(observations=spoiled((2, 3), (0, 0), np.nan))])
+    with pytest.raises(NonFiniteError):
+        buffer.check_finite()
+    buffer.start(np.zeros((2, 3), np.float32))
+    buffer.add(np.zeros(2, np.int64), {}, step_of())
+    buffer.check_finite()
+    assert buffer.size == 1
+
+
 def test_last_observation_of_an_episode_is_checked() -> None:
     """In SAME_STEP mode it is valued too, and it is in none of the rows."""
     final = {1: np.array([0, np.nan, 0], np.float32)}
