@@ -65,3 +65,21 @@ def test_a_bar_can_be_switched_off(tmp_path: Path, capsys: pytest.CaptureFixture
     off = EnvStepProgressBar(refresh_rate=0)
     trainer(tmp_path, off, max_env_steps=128).fit(PPOAgent(config=SMALL), "CartPole-v1")
     assert "env steps" not in "".join(capsys.readouterr())
+
+
+def test_in_a_notebook_the_trainings_of_a_cell_share_the_bar_in_its_panel(
+    notebook: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for budget in (256, 384):
+        bar = EnvStepProgressBar()
+        run = trainer(tmp_path, bar, max_env_steps=budget, live=False)
+        run.fit(PPOAgent(config=SMALL), "CartPole-v1")
+        shown.append(bar.train_progress_bar.container)
+        text, filled, numbers = shown[-1].children
+        assert text.value.startswith("Training:")
+        assert filled.value == filled.max >= budget
+        assert f"{filled.max:.0f}/{filled.max:.0f}" in numbers.value
+    assert shown[0] is shown[1]
+    assert len(notebook) == 1
+    assert "env steps" not in "".join(capsys.readouterr())
