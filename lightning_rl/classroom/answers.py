@@ -9,11 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from lightning_rl.classroom.isolation import command, end_all, options, processes_allowed
+from lightning_rl.classroom.memory import MemoryWatch
 from lightning_rl.classroom.questions import Case, Session
 from lightning_rl.classroom.wire import WireError, leaves, pack, receive, send, unpack
 from lightning_rl.errors import AssignmentError, SubmissionError
@@ -29,7 +31,8 @@ class Limits:
         cell_seconds: of a cell, or of a case.
         slowness: how many times its time a training may take on a slower or busier machine.
         total_seconds: of a whole submission; of the processor's time, too.
-        memory: bytes of addresses.
+        addresses: bytes that a process may ask for.
+        memory: bytes that all of its processes may hold together.
         file: bytes of a file.
         processes: at a time, threads included.
     """
@@ -37,7 +40,8 @@ class Limits:
     cell_seconds: float = 10.0
     slowness: float = 4.0
     total_seconds: float = 300.0
-    memory: int = 6 * 2**30
+    addresses: int = 6 * 2**30
+    memory: int = 4 * 2**30
     file: int = 64 * 2**20
     processes: int = 32
 
@@ -68,6 +72,7 @@ class Answers:
         self.starts = 0
         self.calls = 0
         self.process: subprocess.Popen[bytes] | None = None
+        self.watch: MemoryWatch | None = None
         self.link: socket.socket | None = None
         self.folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -149,7 +154,10 @@ class Answers:
         except TimeoutError as error:
             raise self._ended("took too long, and was stopped") from error
         except (EOFError, OSError) as error:
-            raise self._ended("ended its process, or used more than it may") from error
+            greedy = self.watch is not None and self.watch.over
+            memory = f"and its processes took more than {self.limits.memory >> 20} MB of memory"
+            why = memory if greedy else "ended its process, or used more than it may"
+            raise self._ended(why) from error
         except WireError as error:
             raise self._ended(f"gave what can't be read: {error}") from error
         state, value = self._pair(reply)
@@ -213,23 +221,27 @@ class Answers:
                 command(self.kind, ["-m", "lightning_rl.classroom.child"]),
                 stdin=its.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **given,
             )  # fmt: skip
+        end = partial(end_all, self.process, self.kind)
+        self.watch = MemoryWatch(self.process.pid, self.limits.memory, end)
         return mine
 
     def _limits(self) -> dict[str, int]:
         limits = self.limits
         processes = processes_allowed(self.kind, limits.processes)
         seconds = int(limits.total_seconds)
-        return {"CPU": seconds, "AS": limits.memory, "FSIZE": limits.file, "NPROC": processes}
+        return {"CPU": seconds, "AS": limits.addresses, "FSIZE": limits.file, "NPROC": processes}
 
     def stop(self) -> None:
         """End the process, and all that it started."""
+        if self.watch is not None:
+            self.watch.stop()
         if self.process is not None:
             end_all(self.process, self.kind)
         if self.link is not None:
             self.link.close()
         if self.folder is not None:
             self.folder.cleanup()
-        self.process = self.link = self.folder = None
+        self.process = self.watch = self.link = self.folder = None
 
 
 def _replaced(value: Any, tensors: Any) -> Any:

@@ -129,8 +129,8 @@ def main() -> None:
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
     names = vars(module)
-    names["student"] = start["student"]
     told = Session(start["assignment"], start["student"], start["key"], started=True)
+    names |= {"student": told.student, "variant": told.variant()}  # as in a student's notebook
     limit(start["limits"])
     send(link, pack(("ok", None)))
     with sitting(told):

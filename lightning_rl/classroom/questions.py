@@ -53,7 +53,7 @@ class Session:
         assignment: name of the problem set.
         student: id.
         key: of the visible variant.
-        secret: of hidden cases' variant; by default `key`.
+        secret: of the variant of hidden cases, and of all trainings; by default `key`.
         answers: gives the names that the answers defined; by default the notebook's own.
         started: whether `begin` leaves student and key alone, because a grader has set them.
         checks: whether `check` judges; if not, each question is asked for later.
@@ -103,7 +103,7 @@ class Session:
         taken = {}
         for name in names:
             if name == "variant":
-                taken[name] = self.variant(one.hidden)
+                taken[name] = self.variant(one.hidden or one.bar is not None)
             elif self.answers is not None:
                 taken[name] = self.answers(name)
             elif name in found:
@@ -140,7 +140,7 @@ def begin(assignment: str, student: str, key: str = DEMO) -> Variant:
         key: the course's; `release` writes it in.
 
     Returns:
-        The variant of the visible cases. Hidden ones use another.
+        The variant of the visible cases. A grader's hidden ones and trainings use another.
 
     Raises:
         AssignmentError: if the id is empty.

@@ -66,6 +66,16 @@ def test_hidden_cases_see_another_variant(one: Session) -> None:
     assert seen[0] != seen[1]
 
 
+def test_a_grader_trains_with_other_numbers_than_the_student(one: Session) -> None:
+    @training("q1", 1, low=0, high=1, seconds=1)
+    def it_learns(variant: Any) -> None: ...
+
+    (kept,) = one.of("q1")
+    own = one.arguments(kept)["variant"].seed
+    one.secret = "of the teacher"  # noqa: S105
+    assert one.arguments(kept)["variant"].seed != own
+
+
 def test_begin_gives_the_students_numbers_unless_a_grader_has_set_them(one: Session) -> None:
     assert begin("1", "amy", "key").student == "amy"
     assert session().student == "amy"

@@ -81,6 +81,25 @@ def test_a_survivor_needs_a_reason_and_must_survive(tmp_path: Path) -> None:
         verify_set(source, variants=0)
 
 
+def test_trainings_are_tried_when_asked_for_but_no_mutants_of_them(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    mutants = verify_set(source, variants=0).tried["mutants"]
+    folder = tmp_path / "answers" / "0_small"
+    (folder / "right.py").write_text(f"{(folder / 'right.py').read_text()}\n{RIGHT['q3']}")
+    lazy = RIGHT["q3"].replace("10.0", "2.5")
+    (folder / "wrong_q3_lazy.py").write_text(f'QUESTION, LOSES = "q3", 3\n{lazy}')
+    found = verify_set(source, variants=1, trainings=True)
+    assert found.wrong == []
+    assert found.tried["right answers with variants"] == 3
+    assert found.tried["wrong answers"] == 2
+    assert found.tried["mutants"] == mutants
+
+
+def test_answers_have_the_students_numbers_as_in_a_notebook(tmp_path: Path) -> None:
+    code = MARKED["q1"].replace("def double", "number = variant.seed\n\n\ndef double")
+    assert verify_set(small(tmp_path, code), variants=1).wrong == []
+
+
 def test_a_wrong_answer_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "wrong_q1.py"
     path.write_text("double = len")

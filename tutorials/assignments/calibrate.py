@@ -3,7 +3,7 @@
     python tutorials/assignments/calibrate.py              # what is not measured yet
     python tutorials/assignments/calibrate.py 1_ --seeds 5
 
-Each seed is another student: other physics, first weights and random numbers. Scores are kept in
+Each seed is another student: other physics, and other data or first weights. Scores are kept in
 calibration.json as they come, so that a run that is stopped goes on; delete those of an answer that
 has changed. The thresholds of a question's ramp are chosen from them, and a test keeps them honest.
 """
@@ -49,7 +49,7 @@ def is_answer(cell: Any) -> bool:
 @contextlib.contextmanager
 def sit(name: str, answers: dict[str, str], student: str = "demo") -> Iterator[Session]:
     """Run a set with some answers in the place of the notebook's, by the names of their cells."""
-    session = Session(name, student, "a key", "a secret", started=True)
+    session = Session(name, student, "the key", "a key", started=True)
     namespace: dict[str, Any] = {"__name__": "graded"}
     with sitting(session), contextlib.redirect_stdout(io.StringIO()):
         for cell in code_cells(name):

@@ -1,6 +1,6 @@
 """The new policy is compared with itself: the ratio is always 1."""
 
-QUESTION, LOSES = "q5", 2.0
+QUESTION, LOSES = "q5", 7.0
 
 
 agent = {}

@@ -1,6 +1,6 @@
 """The loss makes good actions rarer."""
 
-QUESTION, LOSES = "q5", 2.0
+QUESTION, LOSES = "q5", 7.0
 
 
 agent = {}

@@ -50,7 +50,7 @@ class Player:
         self.follow()
 
     def make(self):
-        return nn.Sequential(nn.Linear(30, 48), nn.Tanh(), nn.Linear(48, 3))
+        return nn.Sequential(nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 3))
 
     def follow(self):
         self.slow.load_state_dict(self.q.state_dict())

@@ -1,6 +1,6 @@
 """Each step is learned from once, and forgotten."""
 
-QUESTION, LOSES = "q6", 3.0
+QUESTION, LOSES = "q6", 4.0
 
 
 agent = {}

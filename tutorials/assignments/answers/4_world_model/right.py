@@ -56,7 +56,6 @@ worlds, policies = [], []
 
 
 def fit(observations, actions):
-    torch.manual_seed(1)
     inputs = torch.cat([observations[:, :-1], actions], -1).reshape(-1, 4)
     changes = observations.diff(dim=1).reshape(-1, 3)
     world = World(inputs, changes)
@@ -79,7 +78,6 @@ def predict(start, actions):
 
 
 def learn_to_act(observations):
-    torch.manual_seed(1)
     policy = nn.Sequential(nn.Linear(3, 48), nn.SiLU(), nn.Linear(48, 1), nn.Tanh())
     policies.append(policy)
     optimizer = torch.optim.Adam(policy.parameters(), lr=8e-3)

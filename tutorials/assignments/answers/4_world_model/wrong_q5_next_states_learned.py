@@ -1,6 +1,6 @@
 """The next states are learned, normalised, and not their changes."""
 
-QUESTION, LOSES = "q5", 3.0
+QUESTION, LOSES = "q5", 4.0
 
 
 world = {}
@@ -8,7 +8,6 @@ world = {}
 
 def fit(observations, actions):
     """Learn from observations (N, T + 1, 3) and actions (N, T, 1)."""
-    torch.manual_seed(0)
     world["network"] = nn.Sequential(
         nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 3)
     )

@@ -8,7 +8,6 @@ agent = {}
 
 def learn_to_act(observations):
     """Learn in the dream, from the states of the data, (N, T + 1, 3)."""
-    torch.manual_seed(0)
     agent["policy"] = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh())
     optimizer = torch.optim.Adam(agent["policy"].parameters(), lr=1e-2)
     states = observations.flatten(0, 1)
