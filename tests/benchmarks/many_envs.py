@@ -65,8 +65,8 @@ def processes() -> list[psutil.Process]:
 
 
 def memory() -> float:
-    """Sum what they have for themselves, in MB."""
-    return sum(one.memory_full_info().uss for one in processes()) / 1e6
+    """Sum what they take, in MB; what they share is counted once."""
+    return sum(one.memory_full_info().pss for one in processes()) / 1e6
 
 
 def cpu_seconds() -> float:
