@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LightningRLError(Exception):
     """Base of every error this package raises on purpose."""
@@ -72,3 +75,27 @@ def check_counts(**counts: int) -> None:
 def check_given_counts(**counts: int | None) -> None:
     """Check as `check_counts` does, but let None stand for what was not given."""
     check_counts(**{name: count for name, count in counts.items() if count is not None})
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Say how to install what is imported within, which is no core dependency.
+
+    Args:
+        extra: of this package, which installs it.
+        purpose: what it is needed for, in the words of the error.
+
+    Raises:
+        ConfigError: naming what is not installed.
+
+    Example:
+        >>> with needs_extra("classroom", "to write a gradebook"):
+        ...     import json
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; expected it {purpose}. Install it by "
+            f'pip install "lightning_rl[{extra}]".'
+        ) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from lightning_rl import DQNConfig, PPOConfig, ReinforceConfig, SACConfig
-from lightning_rl.errors import ConfigError, check_counts, check_given_counts
+from lightning_rl.errors import ConfigError, check_counts, check_given_counts, needs_extra
 from lightning_rl.worlds import DreamConfig, WorldModelConfig
 
 
@@ -38,3 +40,14 @@ COUNTS = [
 def test_no_config_takes_none_for_a_count(kind: Any, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}=None"):
         kind(**{name: None})
+
+
+def test_an_extra_that_is_not_installed_is_named_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    words = r'^imageio_ffmpeg is not installed; .* to film\. .* "lightning_rl\[video\]"\.$'
+    with pytest.raises(ConfigError, match=words), needs_extra("video", "to film"):
+        import_module("imageio_ffmpeg")
+    with pytest.raises(KeyError), needs_extra("video", "to film"):  # no other error is changed
+        {}["frame"]

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning_rl.classroom.release import EXTRA
 from lightning_rl.classroom.verdicts import Result
-from lightning_rl.errors import AssignmentError
+from lightning_rl.errors import AssignmentError, needs_extra
 
 
 def write_gradebook(results: Sequence[Result], path: str | Path = "gradebook.db") -> Path:
@@ -26,12 +25,11 @@ def write_gradebook(results: Sequence[Result], path: str | Path = "gradebook.db"
         path: of the SQLite file, an existing course's or a new one.
 
     Raises:
-        AssignmentError: without nbgrader, or if the gradebook knows other cells of the assignment.
+        AssignmentError: if the gradebook knows other cells of the assignment.
+        ConfigError: without nbgrader.
     """
-    try:
+    with needs_extra("classroom", "to write a gradebook"):
         from nbgrader.api import Gradebook, MissingEntry
-    except ImportError as error:
-        raise AssignmentError(EXTRA) from error
     name = str(results[0]["assignment"])
     with _surroundings(), Gradebook(f"sqlite:///{Path(path).resolve()}") as book:
         book.update_or_create_assignment(name)

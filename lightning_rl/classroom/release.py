@@ -11,9 +11,8 @@ from typing import Any
 
 from lightning_rl.classroom.course import Course
 from lightning_rl.classroom.notebooks import RELEASE, read_source
-from lightning_rl.errors import AssignmentError
+from lightning_rl.errors import AssignmentError, needs_extra
 
-EXTRA = "This needs nbgrader: pip install 'lightning_rl[classroom]'."
 LEFT = re.compile(r"(BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)")
 
 
@@ -64,11 +63,9 @@ def write_release(path: str | Path, course: Course, folder: str | Path) -> Path:
 
 
 def _cleared(path: Path) -> Any:
-    try:
+    with needs_extra("classroom", "to make students' copies"):
         import nbformat
         from nbgrader import preprocessors as steps
-    except ImportError as error:
-        raise AssignmentError(EXTRA) from error
     order = (
         steps.LockCells, steps.ClearSolutions, steps.ClearOutput, steps.ClearHiddenTests,
         steps.ClearMarkScheme, steps.ComputeChecksums, steps.CheckCellMetadata,

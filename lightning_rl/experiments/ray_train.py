@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import needs_extra
 
 CHECKPOINT = "checkpoint.ckpt"  # as Ray's own callback names it
 
@@ -24,13 +24,8 @@ def library() -> Any:
     Raises:
         ConfigError: if it is not installed.
     """
-    try:
+    with needs_extra("ray", "to train under Ray Train"):
         import ray.train
-    except ImportError as error:
-        raise ConfigError(
-            "ray is not installed; expected it to train under Ray Train. Install it by "
-            'pip install "lightning_rl[ray]".'
-        ) from error
     return ray.train
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from lightning_rl.agent import LightningAgentModule
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import ConfigError, NonFiniteError
+from lightning_rl.errors import NonFiniteError, needs_extra
 from lightning_rl.experiments.seeds import train_one
 from lightning_rl.stats.aggregates import interquartile_mean
 from lightning_rl.trainer import DEFAULT_MAX_ENV_STEPS
@@ -40,13 +40,8 @@ def optuna() -> Any:
     Raises:
         ConfigError: if it is not installed.
     """
-    try:
+    with needs_extra("sweep", "for a sweep"):
         import optuna
-    except ImportError as error:
-        raise ConfigError(
-            "optuna is not installed; expected it for a sweep. Install it by "
-            'pip install "lightning_rl[sweep]".'
-        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from lightning_rl.errors import ConfigError
+from lightning_rl.errors import needs_extra
 
 OFFLINE = ("offline", "dryrun")
 SAID: set[str] = set()  # in this process
@@ -21,13 +21,8 @@ def library() -> Any:
     Raises:
         ConfigError: if it is not installed.
     """
-    try:
+    with needs_extra("wandb", 'for log="wandb", where "csv" needs no extra'):
         import wandb
-    except ImportError as error:
-        raise ConfigError(
-            "wandb is not installed; expected it to log to Weights & Biases. Install it by "
-            'pip install "lightning_rl[wandb]", or log to "csv" or "tensorboard".'
-        ) from error
     return wandb
 
 

@@ -21,7 +21,7 @@ from lightning_rl.buffers.arrays import to_array
 from lightning_rl.envs.runner import EndedEpisodes, EnvRunner, to_env_actions
 from lightning_rl.envs.running_statistics import carry_statistics
 from lightning_rl.envs.vectorize import EnvLike
-from lightning_rl.errors import ConfigError, EnvError
+from lightning_rl.errors import ConfigError, EnvError, needs_extra
 from lightning_rl.evaluation import evaluation_mode
 from lightning_rl.networks.distributions import (
     Bernoulli,
@@ -138,13 +138,8 @@ class EpisodeRecord:
             raise ConfigError(f"{path.name} can't be written; expected .gif, .png or .mp4.")
 
     def _save_mp4(self, path: Path) -> None:
-        try:
+        with needs_extra("video", f"to write {path.name}, where .gif and .png need none"):
             ffmpeg = importlib.import_module("imageio_ffmpeg")
-        except ImportError as error:
-            raise ConfigError(
-                f"{path.name} needs the library imageio-ffmpeg, which is not installed; install it "
-                "with `pip install imageio-ffmpeg`, or save a .gif or .png."
-            ) from error
         height, width = (size // 2 * 2 for size in self.frames.shape[1:3])  # as the codec wants
         writer = ffmpeg.write_frames(str(path), (width, height), fps=self.fps, macro_block_size=2)
         writer.send(None)

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector.utils import create_empty_array
 
 from lightning_rl.buffers.arrays import named_arrays, select, write
-from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError
+from lightning_rl.errors import ConfigError, DatasetError, NonFiniteError, needs_extra
 from lightning_rl.trajectories.dataset import TrajectoryDataset
 from lightning_rl.trajectories.writer import TrajectoryWriter
 
@@ -106,13 +106,8 @@ def from_minari(source: Any, directory: str | Path) -> TrajectoryDataset:
 
 
 def _import_minari() -> Any:
-    try:
+    with needs_extra("minari", "to exchange trajectories"):
         return importlib.import_module("minari")
-    except ImportError as error:
-        raise ConfigError(
-            "the library minari is not installed; install it with "
-            "`pip install lightning_rl[minari]`."
-        ) from error
 
 
 def _to_buffers(dataset: TrajectoryDataset, first: int) -> list[Any]:
