@@ -91,6 +91,13 @@ def test_training_is_not_touched() -> None:
     assert agent.state_dict()[normalizer]["count"] == moments[normalizer]["count"]
 
 
+def test_an_agent_that_is_evaluated_predicts_in_its_mode() -> None:
+    agent = bound(PPOAgent()).eval()
+    modes = [module.training for module in agent.modules()]
+    agent.predict(np.ones(4, np.float32))
+    assert [module.training for module in agent.modules()] == modes
+
+
 def test_drawn_actions_come_from_the_agents_generator() -> None:
     agent = bound(PPOAgent())
     zeros = np.zeros((64, 4), np.float32)

@@ -904,3 +904,56 @@ def test_a_quiet_trainer_does_what_it_is_asked_for(
     assert "parameters" in capfd.readouterr().out
     assert list((tmp_path / "kept").glob("*.ckpt"))
     assert list(tmp_path.rglob("metrics.csv"))
+
+
+# ---- an agent and data that no environment gives ---------------------------------------------
+
+
+class Imitates(PPOAgent):
+    """Learns by rote which action belongs to an observation."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        log_probs, *_ = self.evaluate_actions(*batch)
+        return -log_probs.mean()
+
+
+class ComparesWithData(PPOAgent):
+    """Learns in its environment, and is judged by what others have done."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        log_probs, *_ = self.evaluate_actions(*batch)
+        self.log("val_loss", -log_probs.mean())
+
+
+def demonstrations() -> DataLoader[Any]:
+    observations = torch.rand(64, 4, generator=torch.Generator().manual_seed(0)) - 0.5
+    return DataLoader(TensorDataset(observations, (observations[:, 2] > 0).long()), 16)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:You defined a .validation_step.")
+@pytest.mark.parametrize("kind", [lightning.Trainer, AgentTrainer])
+@pytest.mark.parametrize("has_env", [False, True])
+def test_an_agent_learns_from_demonstrations(kind: Any, has_env: bool) -> None:
+    agent = Imitates(config=PPOConfig(learning_rate=1e-2))
+    if has_env:
+        EnvDataLoader(agent, "CartPole-v1").close()
+    else:
+        env = gym.make_vec("CartPole-v1")
+        agent.bind_spaces(env.single_observation_space, env.single_action_space)
+    trainer = kind(
+        **QUIET, max_epochs=20, log_every_n_steps=1, logger=False, enable_checkpointing=False
+    )
+    trainer.fit(agent, demonstrations())
+    assert agent.env_steps == 0
+    observations, actions = next(iter(demonstrations()))
+    assert (agent.predict(observations.numpy()) == actions.numpy()).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_an_agent_may_be_validated_on_data() -> None:
+    trainer = AgentTrainer(
+        max_env_steps=512, evaluate_every_env_steps=256, num_envs=4, seed=0, quiet=True
+    )
+    trainer.fit(ComparesWithData(), "CartPole-v1", demonstrations())
+    assert 0 < trainer.callback_metrics["val_loss"] < 1

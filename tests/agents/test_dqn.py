@@ -16,8 +16,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lightning_rl import AgentTrainer, DQNAgent, DQNConfig, EnvDataLoader, evaluate
+from lightning_rl.agents.replay_agent import ReplayAgentModule
 from lightning_rl.buffers.prioritized import PrioritizedReplayBuffer
 from lightning_rl.errors import ConfigError, ShapeError, SpaceError, StateError
 from lightning_rl.networks.action_values import QNetwork
@@ -407,3 +409,21 @@ def test_the_learning_rate_is_annealed_only_where_that_is_asked_for(anneals: boo
     assert rates[0] <= 0.01
     assert (rates[-1] < rates[0]) == anneals
     assert anneals or set(rates) == {0.01}
+
+
+def test_a_replay_agent_without_random_actions_is_told_to_define_them() -> None:
+    with pytest.raises(NotImplementedError, match=r"define random_actions\(count\)"):
+        ReplayAgentModule.random_actions(DQNAgent(), 4)
+
+
+def test_a_run_that_fails_before_it_has_a_buffer_raises_its_own_error(tmp_path: Path) -> None:
+    env, agent = gym.make_vec("CartPole-v1"), DQNAgent(config=SMALL)
+    agent.bind_spaces(env.single_observation_space, env.single_action_space)
+
+    class Absent(Callback):
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            raise RuntimeError("before the first rollout")
+
+    trainer = AgentTrainer(max_env_steps=200, callbacks=[Absent()], quiet=True)
+    with pytest.raises(RuntimeError, match="before the first rollout"):
+        trainer.fit(agent, DataLoader(range(4)))

@@ -596,6 +596,19 @@ def test_advantages_can_be_normalised_by_the_rollouts_of_all_processes() -> None
     np.testing.assert_allclose(shared, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_the_policy_loss_is_of_advantages_as_the_settings_say(normalizes: bool) -> None:
+    agent = PPOAgent(config=PPOConfig(normalize_advantages=normalizes, normalize_rewards=False))
+    loader = EnvDataLoader(agent, "CartPole-v1", num_envs=2, seed=0)
+    agent.start_run(seed=0)
+    agent.rollout(64)
+    batch = next(iter(agent.sample()))
+    batch["advantages"] = advantages = torch.linspace(1.0, 3.0, len(batch["actions"]))
+    loss = agent.training_step(batch, 0)["policy_loss"]
+    loader.close()  # the ratio is 1, so the loss is minus the advantages' mean
+    assert loss.item() == pytest.approx(0.0 if normalizes else -advantages.mean().item(), abs=1e-5)
+
+
 def test_advantages_are_normalised_once() -> None:
     with pytest.raises(ConfigError, match="expected one of the two"):
         PPOConfig(normalize_whole_rollout=True)

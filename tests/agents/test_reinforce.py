@@ -158,3 +158,15 @@ def test_the_baseline_is_regressed_to_the_returns_if_there_is_one(baseline: bool
 def test_settings_out_of_range_are_refused_by_name(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         ReinforceConfig(**setting)
+
+
+def test_a_player_is_told_its_policy_and_its_baseline() -> None:
+    agent = make_agent()
+    env = SyncVectorEnv([lambda: CountingEnv([4])])
+    agent.bind_spaces(env.single_observation_space, env.single_action_space)
+    observations = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    told = agent.assess(observations)
+    parameters, values = agent.network(observations)
+    assert torch.equal(told["action_parameters"], parameters)
+    assert torch.equal(told["values"], values)
+    assert values.shape == (2,)

@@ -102,5 +102,8 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=r"pip install \"lightning_rl\[ray\]\""):
         RayReport()
-    with pytest.raises(ConfigError, match="expected it to train under Ray Train"), last_checkpoint():
+    with (
+        pytest.raises(ConfigError, match="expected it to train under Ray Train"),
+        last_checkpoint(),
+    ):
         pass

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import ipywidgets
+import pytest
 
+from lightning_rl.notebook.kernel import kernel_shell
 from lightning_rl.notebook.panel import cell_panel, new_panel
 
 
@@ -28,3 +30,29 @@ def test_nothing_is_shown_of_a_panel_without_widgets(notebook: list[Any]) -> Non
     cell_panel().end("trained")
     cell_panel().close()
     assert notebook == []
+
+
+def test_a_training_in_the_background_outlasts_its_cell_and_then_closes_the_panel(
+    notebook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_end: list[Any] = []
+    monkeypatch.setattr(kernel_shell().events, "register", lambda _, call: at_end.append(call))
+    panel = cell_panel()
+    panel.put("bar", [ipywidgets.Label("bar")])
+    [end_cell] = at_end
+    end_cell()
+    assert panel.box.comm is not None  # its training goes on
+    panel.end("trained")
+    assert panel.box.comm is None
+    assert panel.lines == ["trained"]
+
+
+def test_a_panel_closes_with_its_cell(notebook: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    at_end: list[Any] = []
+    monkeypatch.setattr(kernel_shell().events, "register", lambda _, call: at_end.append(call))
+    panel = cell_panel()
+    panel.put("bar", [ipywidgets.Label("bar")])
+    panel.end("trained")
+    assert panel.box.comm is not None  # another training of the cell may follow
+    at_end[0]()
+    assert panel.box.comm is None

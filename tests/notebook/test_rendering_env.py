@@ -28,6 +28,13 @@ def test_it_is_closed_and_the_environments_variables_are_put_back() -> None:
     assert dict(os.environ) == before
 
 
+def test_a_video_driver_of_the_users_own_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
+    with rendering_env(Painter):
+        assert os.environ["SDL_VIDEODRIVER"] == "dummy"
+    assert os.environ["SDL_VIDEODRIVER"] == "x11"
+
+
 class Mujoco(Painter):
     """Has what Gymnasium's MuJoCo environments have."""
 

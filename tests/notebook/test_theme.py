@@ -13,7 +13,7 @@ from PIL import Image
 
 from lightning_rl import EpisodeHistory, plot_returns
 from lightning_rl.notebook import theme
-from lightning_rl.notebook.figures import PALETTE
+from lightning_rl.notebook.figures import PALETTE, NotebookFigure
 from lightning_rl.notebook.live_picture import LivePicture
 from lightning_rl.notebook.theme import DARK, INK, LIGHT, LIGHT_INK, SETTINGS, is_dark
 
@@ -85,3 +85,16 @@ def test_in_a_dark_theme_figures_are_dark_and_files_are_not(settings: Path, tmp_
     assert (live.min(axis=1) < 0xF0).all()
     settings.unlink()
     assert figure._repr_png_() == light  # type: ignore[attr-defined]
+
+
+def test_what_has_a_colour_a_point_keeps_its_colours_in_a_dark_theme(settings: Path) -> None:
+    settings.write_text('{\n"theme": "JupyterLab Dark"\n}')
+    figure = NotebookFigure(figsize=(2, 2))
+    axes = figure.subplots()
+    dots = axes.scatter([0, 1], [0, 1], c=["#ff0000", "#00ff00"], s=200)
+    line = axes.plot([0, 1], [1, 0], marker="o", markeredgecolor="auto")[0]
+    picture = pixels(figure._repr_png_())  # type: ignore[attr-defined]
+    for color in ([255, 0, 0], [0, 255, 0]):
+        assert (picture == color).all(axis=1).any()
+    assert dots.get_facecolor().tolist() == [[1, 0, 0, 1], [0, 1, 0, 1]]
+    assert line.get_markeredgecolor() == line.get_color()

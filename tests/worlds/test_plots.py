@@ -37,6 +37,14 @@ def test_pictures_show_every_number_and_every_step(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"p.png", "h.png"}
 
 
+def test_a_panel_that_nothing_is_left_for_is_not_shown(tmp_path: Path) -> None:
+    data = make_random_trajectory("Pendulum-v1", tmp_path, 60, num_envs=1, progress=False)
+    model = WorldModel()
+    model.build(data.observation_space, data.action_space)
+    figure = plot_predictions(model, data.with_window(5)[[0, 1, 2]], index=2)
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+
+
 def test_percepts_are_shown_as_the_state_that_a_probe_reads_off_them(tmp_path: Path) -> None:
     states = make_random_trajectory("CartPole-v1", tmp_path / "s", 300, progress=False)
     percepts = perceive(some_pictures(), some_eye(), tmp_path / "p")

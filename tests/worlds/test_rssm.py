@@ -146,3 +146,12 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
 def test_actions_of_several_choices_are_refused() -> None:
     with pytest.raises(SpaceError, match="expected Discrete or a Box of one axis"):
         RecurrentWorldModel(SMALL, PICTURES, spaces.MultiDiscrete([2, 2]))
+
+
+def test_continuous_actions_are_taken_as_they_are() -> None:
+    model = RecurrentWorldModel(SMALL, PICTURES, spaces.Box(-1, 1, (3,), "float32"))
+    actions = torch.tensor([[0.5, -1.0, 0.25]])
+    assert torch.equal(model.action_numbers(actions), actions)
+    batch = windows() | {"actions": torch.zeros(3, 4, 3)}
+    greys, *_ = model.watch(batch)
+    assert greys.shape == (5, 3, 256)

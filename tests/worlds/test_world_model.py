@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +442,19 @@ def test_data_without_spaces_are_refused_unless_the_model_has_them(tmp_path: Pat
     with pytest.raises(StateError, match="observation_space"):
         trainer(tmp_path).fit(WorldModel(), DataLoader(items, 2))
     trainer(tmp_path, 1).fit(built(), DataLoader(items, 2))
+
+
+def test_batches_that_are_in_no_dataset_are_learned_from(tmp_path: Path) -> None:
+    class Batches:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(DataLoader(spring(100), 25))
+
+        def __len__(self) -> int:
+            return 4
+
+    model = built()
+    trainer(tmp_path, 1).fit(model, Batches())
+    assert torch.equal(model.network.lowest, fitted(tmp_path, spring(100)).network.lowest)
 
 
 def test_what_was_never_built_can_neither_predict_nor_be_saved(tmp_path: Path) -> None:
