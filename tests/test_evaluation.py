@@ -330,3 +330,16 @@ def test_a_result_shows_its_mean_and_not_all_of_its_numbers() -> None:
     result = EvaluationResult(np.arange(1000.0), np.ones(1000, np.int64))
     assert repr(result) == f"<EvaluationResult: {result}>"
     assert len(repr(result)) < 100
+
+
+def test_an_evaluation_loader_is_closed_as_often_as_one_likes_and_opens_anew() -> None:
+    agent = PPOAgent()
+    EnvDataLoader(agent, "CartPole-v1", num_envs=1).close()
+    loader = EvaluationDataLoader(agent, "CartPole-v1", 2, seed=0)
+    loader.close()  # not opened as yet
+    [first] = list(loader)
+    for _ in range(2):
+        loader.close()
+    [again] = list(loader)
+    loader.close()
+    assert torch.equal(first["episode_return"], again["episode_return"])

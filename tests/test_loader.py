@@ -81,3 +81,10 @@ def test_agent_built_for_other_spaces_is_refused() -> None:
     agent, _ = bound("CartPole-v1")
     with pytest.raises(SpaceError, match="the agent was built for"):
         EnvDataLoader(agent, "Pendulum-v1")
+
+
+def test_a_loader_may_be_closed_twice_and_before_a_run_has_begun() -> None:
+    loader = EnvDataLoader(PPOAgent(config=CONFIG), lambda: Countdown(3), num_envs=2)
+    for _ in range(2):
+        loader.close()
+        assert loader.env.closed

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from small_runs import ITERATIONS, SMALL, AtIteration, fit, make_trainer
+from torch.utils.data import DataLoader
 
-from lightning_rl import PPOAgent, evaluate, make_trajectory, record_episode
+from lightning_rl import AgentTrainer, PPOAgent, evaluate, make_trajectory, record_episode
 from lightning_rl.errors import LightningRLError, StateError
 from lightning_rl.notebook.background import fit_in_background
 
@@ -40,6 +42,34 @@ def test_a_fit_in_the_background_can_be_stopped_even_before_it_has_begun() -> No
     handle.stop()
     handle.wait()
     assert count.begun < ITERATIONS
+
+
+def test_a_stop_after_the_end_stops_no_later_evaluation() -> None:
+    agent = PPOAgent(config=SMALL)
+    handle = fit_in_background(make_trainer(iterations=1), agent, "CartPole-v1")
+    handle.wait()
+    handle.stop()
+    assert evaluate(agent, "CartPole-v1", episodes=2).lengths.min() > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_plain_module_trains_in_the_background_too() -> None:
+    class Constant(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            return (batch - self.value).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.25)
+
+    module = Constant()
+    trainer = AgentTrainer(max_epochs=10, quiet=True)
+    handle = fit_in_background(trainer, module, DataLoader(torch.ones(8), 4))
+    assert handle.wait()
+    assert module.value.item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_waiting_is_limited_and_says_whether_the_end_has_come() -> None:

@@ -183,6 +183,18 @@ def test_batches_without_pictures_are_refused() -> None:
             eye.training_step(batch, 0)  # type: ignore[arg-type]
 
 
+def test_pictures_without_spaces_are_seen_by_an_eye_that_knows_its_size() -> None:
+    pictures = some_pictures()
+    items = [pictures[i] for i in range(32)]
+    trainer = lightning.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
+    eye = Eye(TINY_EYE)
+    with pytest.raises(StateError):
+        trainer.fit(eye, DataLoader(items, 16))
+    eye.build(pictures.observation_space)
+    trainer.fit(eye, DataLoader(items, 16))
+    assert eye.see(items[0]["observations"]).isfinite().all()
+
+
 def test_states_are_no_pictures(tmp_path: Path) -> None:
     states = make_random_trajectory("CartPole-v1", tmp_path / "d", 50, progress=False)
     with pytest.raises(SpaceError, match="a dataset of states is for a WorldModel"):

@@ -26,7 +26,7 @@ from lightning_rl.worlds import (
     learn_from_pictures,
     perceive,
 )
-from lightning_rl.worlds.picture_chain import known_percepts
+from lightning_rl.worlds.picture_chain import known_percepts, make_picture_dream
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),  # Lightning's
@@ -181,3 +181,13 @@ def test_20000_random_pictures_are_enough_to_swing_the_pendulum_up(
         )
         means.append(evaluate(parts["agent"], result.env(), 100, seed=50_000 + seed).mean)
     assert min(means) > -300, means
+
+
+def test_a_dream_without_a_known_range_goes_on_to_its_horizon(tmp_path: Path) -> None:
+    result = learn(tmp_path, known_range=None)
+    dream = make_picture_dream(result.model, result.percepts, result.eye, TINY)
+    endless = make_picture_dream(
+        result.model, result.percepts, result.eye, replace(TINY, known_range=None)
+    )
+    assert isinstance(dream.known_range, tuple)
+    assert endless.known_range is None

@@ -125,6 +125,17 @@ def test_a_checkpoint_brings_its_sizes(tmp_path: Path) -> None:
         small_model().on_load_checkpoint({})
 
 
+def test_pictures_without_spaces_are_learned_from_by_a_model_that_has_them() -> None:
+    items = [{name: part[i] for name, part in windows().items()} for i in range(3)]
+    trainer = lightning.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
+    model = small_model()
+    before = [p.clone() for p in model.parameters()]
+    trainer.fit(model, DataLoader(items, 3))
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    with pytest.raises(StateError, match="no sizes yet"):
+        trainer.fit(RecurrentWorldModel(SMALL), DataLoader(items, 3))
+
+
 def test_other_data_are_refused(tmp_path: Path) -> None:
     states = make_random_trajectory("CartPole-v1", tmp_path / "d", 50, progress=False)
     with pytest.raises(SpaceError, match="expected pictures"):
