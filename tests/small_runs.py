@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import Callback
 
-from lightning_rl import AgentTrainer, PPOConfig
+from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
 
 SMALL = PPOConfig(rollout_steps=128, batch_size=128, update_epochs=1)
 
@@ -37,3 +39,26 @@ def fit(agent: Any, *callbacks: Callback) -> AgentTrainer:
     trainer: AgentTrainer = make_trainer(*callbacks)
     trainer.fit(agent, "CartPole-v1")
     return trainer
+
+
+def fit_whole_and_resumed(make_env: Callable[[], Any], folder: Path) -> PPOAgent:
+    """Train for two epochs, and for one and then, from its checkpoint, the other; compare."""
+    config = PPOConfig(
+        rollout_steps=5000, batch_size=2500, update_epochs=1, anneal_learning_rate=False,
+        anneal_clip_range=False,
+    )  # fmt: skip
+
+    def fit_epochs(epochs: int, ckpt_path: Path | None = None) -> PPOAgent:
+        agent = PPOAgent(config=config)
+        trainer = AgentTrainer(max_epochs=epochs, seed=0, quiet=True, default_root_dir=folder)
+        trainer.fit(agent, make_env(), ckpt_path=ckpt_path)
+        trainer.save_checkpoint(folder / f"{epochs}.ckpt")
+        return agent
+
+    whole = fit_epochs(2)
+    fit_epochs(1)
+    resumed = fit_epochs(2, folder / "1.ckpt")
+    assert resumed.env_steps == whole.env_steps
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    return resumed

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from small_runs import fit_whole_and_resumed
 from torch.utils.data import Dataset
 
 from lightning_rl import AgentTrainer, PPOAgent, PPOConfig, evaluate
@@ -342,22 +343,7 @@ def test_its_state_can_be_saved_and_goes_on_in_another_dream() -> None:
 
 
 def test_a_resumed_run_ends_as_the_one_that_was_never_stopped(tmp_path: Path) -> None:
-    constant = {"anneal_learning_rate": False, "anneal_clip_range": False}
-    config = PPOConfig(rollout_steps=5000, batch_size=2500, update_epochs=1, **constant)
-
-    def fit(epochs: int, ckpt_path: Path | None = None) -> PPOAgent:
-        agent = PPOAgent(config=config)
-        trainer = AgentTrainer(max_epochs=epochs, seed=0, default_root_dir=tmp_path, **OFF)
-        trainer.fit(agent, noisy(num_envs=100, horizon=70), ckpt_path=ckpt_path)
-        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
-        return agent
-
-    whole = fit(2)
-    fit(1)
-    resumed = fit(2, tmp_path / "1.ckpt")
-    assert resumed.env_steps == whole.env_steps
-    for name, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
+    fit_whole_and_resumed(lambda: noisy(num_envs=100, horizon=70), tmp_path)
 
 
 # ---- bad input -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from small_runs import fit_whole_and_resumed
 
 from lightning_rl import AgentTrainer, EnvDataLoader, PPOAgent, PPOConfig, ReinforceAgent, evaluate
 from lightning_rl.errors import ConfigError
@@ -121,24 +122,11 @@ def test_an_episode_happens_in_the_world_of_one_member() -> None:
 
 
 def test_it_is_evaluated_and_resumed_as_every_environment(tmp_path: Path) -> None:
-    constant: Any = {"anneal_learning_rate": False, "anneal_clip_range": False}
-    config = PPOConfig(rollout_steps=5000, batch_size=2500, update_epochs=1, **constant)
+    def make() -> DreamOnDevice:
+        return DreamOnDevice(make_model(never_ends=False), torch.zeros(1, D), 100, horizon=70)
 
-    def fit(epochs: int, ckpt_path: Path | None = None) -> PPOAgent:
-        agent = PPOAgent(config=config)
-        dream = DreamOnDevice(make_model(never_ends=False), torch.zeros(1, D), 100, horizon=70)
-        trainer = AgentTrainer(max_epochs=epochs, seed=0, default_root_dir=tmp_path, **OFF)
-        trainer.fit(agent, dream, ckpt_path=ckpt_path)
-        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
-        assert evaluate(agent, dream, episodes=3).returns.shape == (3,)
-        return agent
-
-    whole = fit(2)
-    fit(1)
-    resumed = fit(2, tmp_path / "1.ckpt")
-    assert resumed.env_steps == whole.env_steps
-    for name, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
+    agent = fit_whole_and_resumed(make, tmp_path)
+    assert evaluate(agent, make(), episodes=3).returns.shape == (3,)
 
 
 def test_normalised_observations_are_refused() -> None:
