@@ -456,3 +456,9 @@ def test_data_without_an_environment_can_not_be_evaluated_in_one(
     rows = torch.utils.data.DataLoader([0, 1])
     with pytest.raises(StateError, match=r"no environment to evaluate in; expected\s+fit\(agent"):
         make_trainer(evaluate_every_env_steps=64).fit(agent, rows)
+
+
+@pytest.mark.parametrize("name", ["validate", "test", "predict"])
+def test_without_an_agent_it_is_lightnings_own_sentence(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"`Trainer\.{name}\(\)` requires a `LightningModule`"):
+        getattr(AgentTrainer(quiet=True), name)()
