@@ -198,10 +198,11 @@ class Answers:
         begun = time.monotonic()
         told = {"student": self.told.student, "assignment": self.told.assignment}
         told |= {"key": self.told.key, "limits": self._limits()}  # type: ignore[dict-item]
-        send(link, pack(told))
         try:
+            send(link, pack(told))  # which fails, too, if it has ended already
             receive(link, begun + START_SECONDS)
         except (TimeoutError, EOFError, OSError) as error:
+            link.close()
             self.stop()
             raise AssignmentError("the process for answers did not start; see isolation") from error
         self.link = link

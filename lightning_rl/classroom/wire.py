@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_rl.errors import LightningRLError
+
 MAX_BYTES = 64 * 2**20  # of one message
 DTYPES = {
     name: getattr(torch, name)
@@ -54,6 +56,8 @@ def pack(value: Any, handle: Callable[[Any], int] | None = None) -> bytes:
     parts: list[bytes] = []
     try:
         text = json.dumps(_tree(value, parts, handle)).encode()
+    except (LightningRLError, WireError):  # which say what is wrong; the former are of `handle`
+        raise
     except (RecursionError, ValueError) as error:
         raise WireError(f"a value can't be sent: {error}") from error
     message = b"".join([text, *parts])

@@ -13,6 +13,7 @@ import torch
 
 from lightning_rl.classroom import wire
 from lightning_rl.classroom.wire import LENGTH, WireError, pack, receive, send, unpack
+from lightning_rl.errors import AssignmentError
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,29 @@ def test_anything_else_is_a_handle_or_an_error() -> None:
     assert unpack(pack([object()], lambda value: 3), lambda number: f"kept {number}") == ["kept 3"]
     with pytest.raises(WireError, match="complex64"):
         pack(torch.ones(1, dtype=torch.complex64))
+
+
+def test_numbers_of_numpy_are_sent_as_pythons_own() -> None:
+    sent = [np.float32(2.5), np.int64(3), np.bool_(True), np.str_("a")]
+    again = unpack(pack(sent))
+    assert again == [2.5, 3, True, "a"]
+    assert [type(one) for one in again] == [float, int, bool, str]
+
+
+def test_what_is_nested_too_deeply_is_an_error() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(WireError, match="a value can't be sent"):
+        pack(deep)
+
+
+def test_an_error_of_who_keeps_a_value_stays_what_it_is() -> None:
+    def keep(value: Any) -> int:
+        raise AssignmentError("nothing is kept")
+
+    with pytest.raises(AssignmentError, match="nothing is kept"):
+        pack([object()], keep)
 
 
 def message(text: bytes, rest: bytes = b"") -> bytes:
@@ -85,8 +109,9 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_read(
 def test_waiting_ends_and_a_side_that_is_gone_is_told() -> None:
     one, other = socket.socketpair()
     with other:
-        with pytest.raises(TimeoutError):
-            receive(other, time.monotonic() + 0.01)
+        for seconds in (0.01, 0.0, -1.0):
+            with pytest.raises(TimeoutError):
+                receive(other, time.monotonic() + seconds)
         one.close()
         with pytest.raises(EOFError):
             receive(other)
