@@ -9,7 +9,7 @@ from small_set import result
 
 from lightning_rl.classroom.__main__ import main
 from lightning_rl.classroom.course import Course, make_course
-from lightning_rl.classroom.leaderboard import leaderboard, pseudonym
+from lightning_rl.classroom.leaderboard import leaderboard, pseudonym, read_ids
 from lightning_rl.classroom.results import write_results
 from lightning_rl.errors import AssignmentError
 
@@ -48,3 +48,12 @@ def test_the_list_holds_no_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (tmp_path / "opted.txt").write_text(" ")
     with pytest.raises(SystemExit, match="holds no id"):
         main(["leaderboard", str(tmp_path / "opted.txt"), *given])
+
+
+@pytest.mark.parametrize("data", [None, b"\xff\xfe\xff"])
+def test_a_list_of_ids_that_can_not_be_read_is_an_error(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "opted.txt"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(AssignmentError, match=r"opted\.txt can't be read; expected an id a line"):
+        read_ids(path)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
 
 from lightning_rl.classroom.memory import MemoryWatch, resident
 
@@ -46,3 +51,18 @@ def test_more_than_the_limit_is_ended_once_and_less_is_not() -> None:
         assert strict.over
         assert not lax.over
         assert process.poll() is None
+
+
+def test_a_process_that_ends_while_memory_is_added_up_counts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ended() -> Any:
+        raise psutil.NoSuchProcess(2)
+
+    def holds(size: int) -> Any:
+        return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=size))
+
+    root = holds(3 * MB)
+    root.children = lambda recursive: [SimpleNamespace(memory_info=ended), holds(4 * MB)]
+    monkeypatch.setattr(psutil, "Process", lambda pid: root)
+    assert resident(1) == 7 * MB

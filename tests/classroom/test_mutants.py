@@ -22,6 +22,9 @@ from lightning_rl.classroom.mutants import mutants
         ("x = a.mean(0)", {"pass", "x = a.sum(0)", "x = a.mean(1)", "x = a.mean(-1)"}),
         ("x = where(a, b)", {"pass", "x = where(b, a)"}),
         ("x = min(a, b)", {"pass"}),
+        ("x = where(a, a)", {"pass"}),
+        ("x = 2.5", {"pass", "x = 3.5", "x = 1.5", "x = -2.5"}),
+        ("x = 0.0", {"pass", "x = 1.0", "x = -1.0"}),
         ("x += a", {"pass", "x -= a"}),
     ],
 )

@@ -131,3 +131,21 @@ def test_hidden_parts_are_told_apart_and_lines_keep_their_numbers() -> None:
 
 def test_lines_for_ipython_are_left_out() -> None:
     assert without_magic("%matplotlib inline\nx = 5 % 3\n  !ls") == "\nx = 5 % 3\n"
+
+
+def test_a_notebook_that_was_run_needs_no_note(tmp_path: Path, source: Source) -> None:
+    path = write(tmp_path / "amy.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    cells[-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "q3: passed"}]
+    assert read_submission(change(path, cells=cells), source).notes == []
+
+
+@pytest.mark.parametrize("name", ["eve.ipynb", "eve"])
+def test_a_link_is_nobodys_submission(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "teacher" / "solution.ipynb")
+    write(tmp_path / "handed_in" / "amy.ipynb")
+    linked = tmp_path / "teacher" / ("solution.ipynb" if "." in name else "")
+    (tmp_path / "handed_in" / name).symlink_to(linked)
+    files, problems = find_submissions(tmp_path / "handed_in")
+    assert set(files) == {"amy"}
+    assert "is a link; expected a file or folder of its own" in problems["eve"]

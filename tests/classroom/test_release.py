@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from small_set import TESTS, cell, write
 
-from lightning_rl.classroom.course import Course
+from lightning_rl.classroom.__main__ import main
+from lightning_rl.classroom.course import Course, make_course
 from lightning_rl.classroom.notebooks import read_source, read_submission
 from lightning_rl.classroom.release import release_notebook, write_release
 from lightning_rl.errors import AssignmentError, SubmissionError
@@ -75,3 +76,22 @@ def test_a_source_with_marks_in_the_wrong_places_is_refused(tmp_path: Path) -> N
     twice.write_text(json.dumps(notebook))
     with pytest.raises(AssignmentError, match="calls `begin` in 2 cells"):
         release_notebook(twice, COURSE)
+
+
+def test_a_mark_that_is_left_in_the_copy_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "0_small.ipynb", ANSWERS)
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["draft"] = ANSWERS["q1"]  # where nbgrader clears nothing
+    path.write_text(json.dumps(notebook))
+    with pytest.raises(AssignmentError, match="'BEGIN SOLUTION' is left in the copy"):
+        write_release(path, COURSE, tmp_path / "release")
+    assert not (tmp_path / "release").exists()
+
+
+def test_the_command_writes_the_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, course = write(tmp_path / "0_small.ipynb", ANSWERS), tmp_path / "course.json"
+    key = make_course(course, "RL").key
+    folder = tmp_path / "release"
+    main(["release", str(source), "--course", str(course), "--output", str(folder)])
+    assert key in (folder / "0_small.ipynb").read_text()
+    assert capsys.readouterr().out == f"{folder / '0_small.ipynb'}: hand this one out\n"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightning_rl.classroom.expectations import expect
-from lightning_rl.classroom.questions import Session, case, training
+from lightning_rl.classroom.questions import Case, Session, case, training
 from lightning_rl.classroom.verdicts import check, draw_curve, judge
-from lightning_rl.errors import AssignmentError
+from lightning_rl.errors import AssignmentError, SubmissionError
 
 
 def answers(**names: Any) -> Any:
@@ -113,3 +113,31 @@ def test_while_a_grader_asks_check_says_nothing(
     one.started = True
     assert check("q1") == 0.0
     assert capsys.readouterr().out == ""
+
+
+def test_who_grades_is_asked_to_prepare_each_case(sums: Session) -> None:
+    prepared: list[Case] = []
+    sums.answers = answers(add=lambda a, b: a + b)
+    result = judge(sums, "q1", prepared.append)
+    assert result["points"] == 3.0
+    assert [case.name for case in prepared] == ["two and two are four", "one and two are three"]
+
+
+def test_a_case_that_can_not_be_prepared_loses_its_points_alone(sums: Session) -> None:
+    def prepare(one: Case) -> None:
+        if one.points == 2:
+            raise SubmissionError("its time is used")
+
+    sums.answers = answers(add=lambda a, b: a + b)
+    result = judge(sums, "q1", prepare)
+    assert result["points"] == 1.0
+    assert result["message"] == "one and two are three: SubmissionError: its time is used"
+
+
+def test_a_fault_of_the_cases_themselves_takes_nobodys_points(sums: Session) -> None:
+    def faulty(name: str) -> Any:
+        raise AssignmentError("a case hands over a set")
+
+    sums.answers = faulty
+    with pytest.raises(AssignmentError, match="a case hands over a set"):
+        judge(sums, "q1")

@@ -81,6 +81,28 @@ def test_a_survivor_needs_a_reason_and_must_survive(tmp_path: Path) -> None:
         verify_set(source, variants=0)
 
 
+def test_a_survivor_of_a_question_that_was_not_asked_is_not_missed(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    listed = tmp_path / "answers" / "0_small" / "survivors.toml"
+    listed.write_text('[[survivor]]\nquestion = "q3"\nwas = "a"\nnow = "b"\nwhy = "It learns."')
+    assert verify_set(source, variants=0).wrong == []
+
+
+@pytest.mark.parametrize("text", ["{", "", "survivor = 3", '[[survivor]]\nquestion = "q1"'])
+def test_a_list_of_survivors_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    source = small(tmp_path)
+    (tmp_path / "answers" / "0_small" / "survivors.toml").write_text(text)
+    with pytest.raises(AssignmentError, match=r"survivors\.toml: expected tables \[\[survivor\]\]"):
+        verify_set(source, variants=0)
+
+
+def test_a_mutant_whose_cell_can_not_run_is_found(tmp_path: Path) -> None:
+    code = "### BEGIN SOLUTION\ndef double(values, two={1: 2}[1]):\n    return two * values\n"
+    found = verify_set(small(tmp_path, code + "### END SOLUTION"), variants=0)
+    assert found.wrong == []
+    assert found.killed == found.tried["mutants"] > 6  # `{1: 2}[2]` among them
+
+
 def test_trainings_are_tried_when_asked_for_but_no_mutants_of_them(tmp_path: Path) -> None:
     source = small(tmp_path)
     mutants = verify_set(source, variants=0).tried["mutants"]
@@ -88,6 +110,7 @@ def test_trainings_are_tried_when_asked_for_but_no_mutants_of_them(tmp_path: Pat
     (folder / "right.py").write_text(f"{(folder / 'right.py').read_text()}\n{RIGHT['q3']}")
     lazy = RIGHT["q3"].replace("10.0", "2.5")
     (folder / "wrong_q3_lazy.py").write_text(f'QUESTION, LOSES = "q3", 3\n{lazy}')
+    assert verify_set(source, variants=0).tried["wrong answers"] == 1
     found = verify_set(source, variants=1, trainings=True)
     assert found.wrong == []
     assert found.tried["right answers with variants"] == 3
