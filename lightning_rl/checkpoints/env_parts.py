@@ -136,6 +136,8 @@ def _look(at: str, value: Any) -> Found:
         return [_of_network(at, value)], []
     if isinstance(value, FUNCTIONS):
         return _of_function(at, value)
+    if isinstance(value, GENERATORS):  # that a partial is given
+        return [Part(at, "generator", at, {"generator": value}, _keep)], []
     if isinstance(value, type):
         return _of_class(at, value)
     if isinstance(value, ENVS) or is_open(value):

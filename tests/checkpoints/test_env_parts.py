@@ -91,6 +91,16 @@ class PartialOfBoundMethod(Base):
         self.draw = partial(np.random.default_rng().normal, 0.5)  # type: ignore[method-assign]
 
 
+def drawn_from(rng: np.random.Generator, dice: random.Random) -> float:
+    return float(rng.normal() + dice.random())
+
+
+class PartialOfGenerators(Base):
+    def __init__(self) -> None:
+        dice = random.Random()  # noqa: S311
+        self.draw = partial(drawn_from, np.random.default_rng(), dice)  # type: ignore[method-assign]
+
+
 class Network(Base):
     def __init__(self) -> None:
         self.net = nn.BatchNorm1d(1)
@@ -112,6 +122,27 @@ class Closure(Base):
             return float(rng.normal() + count)
 
         self.draw = draw  # type: ignore[method-assign]
+
+
+class ClosureFilledByReset(Base):
+    def __init__(self) -> None:
+        def begin() -> None:
+            nonlocal count
+            count = 0.0
+
+        def draw() -> float:
+            nonlocal count
+            count += 1.0
+            return count
+
+        count = 0.0
+        del count  # it has no value until then
+        self.begin = begin
+        self.draw = draw  # type: ignore[method-assign]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        self.begin()
+        return super().reset(seed=seed)
 
 
 class ClassAttribute(Base):
@@ -187,7 +218,7 @@ class Told(Base):
 
 KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
-    Network, Closure, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
+    PartialOfGenerators, Network, Closure, ClosureFilledByReset, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
 
@@ -249,6 +280,22 @@ class Counting(Base):
         self.draw = lambda: float(next(numbers))  # type: ignore[method-assign]
 
 
+def test_memory_that_two_kinds_of_number_share_can_not_be_saved() -> None:
+    class Overlaid(Base):
+        def __init__(self) -> None:
+            self.registers = np.zeros(4, np.float32)
+            self.bits = self.registers.view(np.uint8)
+
+        def draw(self) -> float:
+            self.registers += 1.0
+            return float(self.bits.sum())
+
+    env, made = begun(Overlaid, seed=1)
+    played(env)
+    with pytest.raises(StateError, match=r"envs\[0\]\.registers and .*\.bits share memory"):
+        env_state(env, made)
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [(Iterating, r"Iterating\.numbers"), (Counting, r"env\.envs\[0\]\.draw\.numbers")],
@@ -270,6 +317,40 @@ class Switching(Base):
     def draw(self) -> float:
         self.current, self.spare = self.second, World()
         return self.current()
+
+
+class Born(Base):
+    """Has a world from its first step on."""
+
+    def __init__(self) -> None:
+        self.world: Any = None
+
+    def draw(self) -> float:
+        self.world = self.world or World()
+        return float(self.world())
+
+
+def test_an_object_where_there_was_none_is_named_in_a_warning() -> None:
+    env, _ = begun(Born, seed=1)
+    state = reloaded(env_state(env))
+    other, _ = begun(Born, seed=2)
+    played(other)
+    with pytest.warns(UserWarning, match=r"the environment's Born\.world, Born\.world can't be"):
+        load_env_state(other, state)
+    assert other.envs[0].world.steps == 7
+
+
+def test_a_network_of_another_shape_is_refused_and_left_alone() -> None:
+    class Wired(Base):
+        def __init__(self, inputs: int) -> None:
+            self.net = nn.Linear(inputs, 1)
+
+    env, _ = begun(lambda: Wired(2), seed=1)
+    other, _ = begun(lambda: Wired(3), seed=2)
+    before = reloaded(env_state(other))
+    with pytest.raises(StateError, match=r"net\.weight was of shape \(1, 2\)"):
+        load_env_state(other, reloaded(env_state(env)))
+    assert_alike(reloaded(env_state(other)), before)
 
 
 class Mood(Base):
