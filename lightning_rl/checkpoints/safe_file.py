@@ -167,8 +167,6 @@ def _check_sizes(value: Any, limit: int) -> None:
 
 
 def _unreadable(path: Any, error: Exception) -> CheckpointError:
-    if isinstance(error, CheckpointError):
-        return error
     reason = str(error).partition("\n")[0] or type(error).__name__
     return CheckpointError(
         f"the checkpoint {str(path)!r} can't be loaded ({reason}); expected an undamaged file of "

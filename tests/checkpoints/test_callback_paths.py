@@ -82,3 +82,9 @@ def test_a_monitored_callback_keeps_its_best_across_a_resume(tmp_path: Path) -> 
     second = run(1000, first.best_model_path)
     assert second.best_model_score >= first.best_model_score
     assert (tmp_path / Path(first.best_model_path).name).exists()
+
+
+def test_a_callbacks_state_that_is_no_dict_comes_back_as_it_was(tmp_path: Path) -> None:
+    state = {"Count": 3, "Seen": ["/home/me/a.ckpt"], "Nothing": None}
+    SafeCheckpointIO().save_checkpoint({"callbacks": state}, tmp_path / "a.ckpt")
+    assert SafeCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["callbacks"] == state

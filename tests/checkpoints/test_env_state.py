@@ -127,7 +127,7 @@ def a_function() -> None:
     """Fixed when the environment was made."""
 
 
-@pytest.mark.parametrize("value", [a_function, np.sin, np.add, np, Phase, [len]])
+@pytest.mark.parametrize("value", [a_function, np.sin, np.add, np, Phase, [len], [np, np.add]])
 def test_functions_modules_and_classes_are_not_saved_and_not_touched(value: Any) -> None:
     env = Drifting(tool=value)
     state = env_state(env)
@@ -303,6 +303,26 @@ def test_what_a_reset_has_drawn_is_state() -> None:
     state = saved_after(env, 2)
     load_env_state(other, state, begun(other, seed=5))
     assert other.gravity == env.gravity
+
+
+class Wind:
+    """An object of plain data."""
+
+    def __init__(self) -> None:
+        self.speed = 3.0
+
+
+def test_objects_in_a_dict_are_configuration_until_one_changes() -> None:
+    env, other = (Configured({"wind": Wind()}) for _ in range(2))
+    made = begun(env)
+    state = reloaded(env_state(env, made))
+    load_env_state(other, state, begun(other))  # without a word: its wind is as strong
+    other.table["wind"].speed = 9.0
+    with pytest.warns(UserWarning, match=r"Configured\.table"):
+        load_env_state(other, state, begun(other))
+    env.table["wind"].speed = 9.0
+    with pytest.raises(StateError, match=r"Configured\.table can't be saved: got a Wind"):
+        env_state(env, made)
 
 
 def test_text_that_changes_is_named() -> None:

@@ -236,6 +236,15 @@ def test_a_remote_file_is_read_as_safely(path: Path) -> None:
         load("memory://missing.ckpt")
 
 
+def test_a_remote_file_is_written_as_plainly_and_without_the_folders() -> None:
+    state = {"best_model_path": "/home/me/run/best.ckpt", "dirpath": "/home/me/run"}
+    checkpoint = {"lr": np.float64(0.5), "callbacks": {"ModelCheckpoint": state}}
+    SafeCheckpointIO().save_checkpoint(checkpoint, "memory://written.ckpt")
+    loaded = load("memory://written.ckpt")
+    assert type(loaded["lr"]) is float
+    assert "/home/me" not in str(loaded)
+
+
 # ---- with trainers ---------------------------------------------------------------------------
 
 
