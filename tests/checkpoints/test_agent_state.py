@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from lightning_rl import AgentTrainer, DQNAgent, PPOAgent, PPOConfig
-from lightning_rl.errors import LightningRLError, SpaceError, StateError
+from lightning_rl import AgentTrainer, DQNAgent, LightningAgentModule, PPOAgent, PPOConfig
+from lightning_rl.errors import ConfigError, LightningRLError, SpaceError, StateError
 from tests.small_runs import SMALL
 
 
@@ -68,3 +69,41 @@ def test_another_environment_of_equal_spaces_keeps_its_own_limit(saved: Path) ->
     with pytest.warns(UserWarning, match="not configured as when the checkpoint was written"):
         resume(saved, agent, "CartPole-v0")
     assert agent.runner.env.max_episode_steps == 200
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_an_agent_that_learns_from_data_alone_is_saved_and_goes_on(tmp_path: Path) -> None:
+    class Cloned(LightningAgentModule):
+        """Learns from observations in a DataLoader, and has no environment and no settings."""
+
+        def act(self, observations: Any, deterministic: bool = False) -> Any:
+            return self.network(observations).argmax(-1), {}
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.network(batch).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def fit(epochs: int, ckpt_path: Path | None = None) -> AgentTrainer:
+        torch.manual_seed(0)
+        trainer = AgentTrainer(max_epochs=epochs, quiet=True, limit_val_batches=0)
+        trainer.fit(Cloned(torch.nn.Linear(4, 2)), DataLoader(data), ckpt_path=ckpt_path)
+        return trainer
+
+    data = torch.linspace(-1, 1, 12).view(3, 4)
+    fit(1).save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
+    resumed, whole = fit(2, tmp_path / "half.ckpt"), fit(2)
+    assert resumed.global_step == whole.global_step == 6
+    for a, b in zip(*(t.lightning_module.parameters() for t in (resumed, whole)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_of_two_processes_does_not_go_on_in_one(saved: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    torch.save(content | {"lightning_rl_processes": 2}, saved)
+    agent = PPOAgent(config=SMALL)
+    with pytest.raises(ConfigError, match=r"in 2 processes; this trainer has 1.*load_from_check"):
+        resume(saved, agent)
+    assert agent.env_steps == 0
+    assert PPOAgent.load_from_checkpoint(saved).env_steps == 256  # as it says

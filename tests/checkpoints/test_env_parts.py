@@ -218,7 +218,8 @@ class Told(Base):
 
 KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
-    PartialOfGenerators, Network, Closure, ClosureFilledByReset, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
+    PartialOfGenerators, Network, Closure, ClosureFilledByReset, ClassAttribute, Slots,
+    OfTheModule, OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
 
