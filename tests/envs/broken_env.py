@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ FAILING_STEP = 3
 
 
 class Breaking(CountingEnv):
-    """Raises, is killed, ends or hangs in its third step, or can't even be made."""
+    """Raises, is killed, ends or hangs (and is deaf) in its third step, or can't even be made."""
 
     def __init__(self, how: str = "") -> None:
         super().__init__([100])
@@ -32,5 +33,7 @@ class Breaking(CountingEnv):
             os.kill(os.getpid(), 9)
         if self.how == "ends":
             os._exit(3)
-        if self.how == "hangs":
+        if self.how == "is deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.how in ("hangs", "is deaf"):
             time.sleep(3600)

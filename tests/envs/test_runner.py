@@ -13,6 +13,7 @@ import torch
 from counting_env import CountingEnv, both_modes, counting, zeros
 from gymnasium import Space, spaces
 from gymnasium.vector import (
+    AsyncVectorEnv,
     AutoresetMode,
     SyncVectorEnv,
     VectorEnv,
@@ -222,6 +223,32 @@ def test_error_within_a_wrapper_names_the_environment() -> None:
     runner, _ = started(SyncVectorEnv(makers))
     with pytest.raises(EnvError, match="sub-environment 1 raised"):
         runner.step(zeros(runner.env))
+
+
+class Loops(SyncVectorEnv):
+    """Steps its sub-environments in a loop of its own, which knows them by number only."""
+
+    def step(self, actions: Any) -> Any:
+        for i in range(self.num_envs):
+            if i == 1:
+                fail()
+        return super().step(actions)
+
+
+def test_error_in_a_loop_of_the_authors_names_the_number_it_was_at() -> None:
+    runner, _ = started(Loops([lambda: CountingEnv([9])] * 3))
+    with pytest.raises(EnvError, match="sub-environment 1 raised ZeroDivisionError in step 1"):
+        runner.step(zeros(runner.env))
+
+
+def test_error_in_a_vector_environment_of_one_piece_names_how_many_it_may_be() -> None:
+    class Whole(Scripted):
+        def step(self, actions: Any) -> Any:
+            fail()
+
+    runner, _ = started(Whole())
+    with pytest.raises(EnvError, match="one of the 2 sub-environments raised ZeroDivisionError"):
+        runner.step(np.zeros(2, np.int64))
 
 
 def test_error_in_reset_is_an_env_error() -> None:
@@ -453,6 +480,17 @@ def test_an_array_that_is_written_to_in_place_is_copied_before_the_reset(
     else:
         assert lasts[-1].final_observations[0].tolist() == [0, 2]
         assert lasts[-1].observations[0].tolist() == [1, 0]
+
+
+def test_in_other_processes_too_same_step_gives_the_true_last_observation() -> None:
+    makers = [lambda: CountingEnv([2]), lambda: CountingEnv([3])]
+    env = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    runner, _ = started(env)
+    first, second = (runner.step(zeros(env)) for _ in range(2))
+    assert first.final_observations == {}
+    assert second.final_observations[0].tolist() == [0, 2]
+    assert second.observations.tolist() == [[1, 0], [0, 2]]
+    env.close()
 
 
 def test_sub_environments_are_wrapped_once() -> None:

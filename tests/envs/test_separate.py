@@ -272,6 +272,18 @@ def test_an_async_vector_env_is_made_again_by_its_functions(wrap: Any) -> None:
     env.close()
 
 
+def test_an_async_vector_env_whose_workers_can_not_be_started_again_names_the_worker(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    has_licence = [True]
+    env = AsyncVectorEnv([Uncopyable, lambda: Uncopyable(may_be_made=has_licence[0])])
+    has_licence[0] = False
+    with pytest.raises(EnvError, match=r"sub-environment 1 lost its process .exit code 1. when"):
+        make_separate_env(env, max_envs=2)
+    env.close()
+    assert "no licence" in capfd.readouterr().err
+
+
 @made_again
 def test_an_uncopyable_sync_vector_env_is_made_again_by_its_functions() -> None:
     env = SyncVectorEnv([Uncopyable, Uncopyable], autoreset_mode=AutoresetMode.SAME_STEP)
@@ -366,6 +378,23 @@ def test_copies_write_no_film(
     assert "RecordVideo" not in str(copied)
     assert "RecordVideo" in str(env)
     assert ("TimeLimit" in str(copied)) == outside
+
+
+def test_what_a_function_makes_for_evaluation_writes_no_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "moviepy", ModuleType("moviepy"))
+
+    def filmed() -> gym.Env:
+        return RecordVideo(Shown("rgb_array"), str(films), episode_trigger=lambda _: True)
+
+    films = tmp_path / "films"
+    copies: Any = make_separate_env(lambda: TimeLimit(filmed(), 9), max_envs=1)
+    copies.reset(seed=0)
+    copies.step(zeros(copies))
+    copies.close()
+    assert "TimeLimit<Shown" in str(copies.envs[0])
+    assert list(films.iterdir()) == []
 
 
 # ---- closing -------------------------------------------------------------------------------------

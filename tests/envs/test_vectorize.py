@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -62,6 +63,12 @@ def test_each_of_a_list_is_one_sub_environment(one: Any) -> None:
         assert vector_env.num_envs == 3
         assert all(env.unwrapped.spec is None or env.spec.id == "CartPole-v1"
                    for env in vector_env.envs)  # fmt: skip
+
+
+def test_a_function_that_does_not_tell_its_arguments_is_called_without_any() -> None:
+    made = [CountingEnv([3]) for _ in range(3)]
+    vector_env: Any = make_vector_env(partial(next, iter(made)), num_envs=3)
+    assert vector_env.envs == made
 
 
 class LookAlike:

@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from lightning_rl import AgentTrainer, PPOAgent
+from lightning_rl.envs import workers
 from lightning_rl.envs.runner import EnvRunner
 from lightning_rl.envs.vectorize import make_vector_env
 from lightning_rl.envs.workers import check_start
@@ -89,6 +90,32 @@ def test_an_error_that_is_no_workers_stays_what_it_is() -> None:
 
     with pytest.raises(KeyError, match="my own mistake"):
         make_vector_env(make, 1)
+
+
+def test_an_error_before_any_worker_was_started_stays_what_it_is() -> None:
+    with pytest.raises(KeyError, match="no licence"):  # of the first, made here to see its spaces
+        make_vector_env(lambda: AsyncVectorEnv([Unmade, Breaking]), 1)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_script_without_a_main_guard_is_told_of_it() -> None:
+    class Unguarded(AsyncVectorEnv):
+        """Fails as a new process does that imports a script which makes the environment."""
+
+        def __init__(self) -> None:
+            self.context = "spawn"
+            raise RuntimeError("a process was started before the end of its bootstrapping phase")
+
+    message = r"can't be started while a script is being imported.*under `if __name__ == "
+    with pytest.raises(EnvError, match=message):
+        make_vector_env(Unguarded, 1)
+
+
+def test_a_worker_that_ignores_being_told_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "EXIT_SECONDS", 0.1)
+    with pytest.raises(EnvError, match=f"sub-environment 1 {WORDS['hangs']} in step 3"):
+        step_until_it_fails(breaking("is deaf"))
+    assert multiprocessing.active_children() == []
 
 
 def test_waiting_may_be_unlimited() -> None:
