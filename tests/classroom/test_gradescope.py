@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,36 @@ def test_the_command_writes_the_zip(tmp_path: Path) -> None:
     assert zipfile.is_zipfile(tmp_path / "a.zip")
     with pytest.raises(SystemExit, match="got identity='shoe size'"):
         main(["gradescope", *given, "--identity", "shoe size"])
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_what_lies_there_is_graded_for_the_first_of_a_group(tmp_path: Path) -> None:
+    source = write(tmp_path / "0_small.ipynb")
+    zipped = write_autograder(source, COURSE, tmp_path / "a.zip", isolation="limits")
+    named = f"assert student == 'amy@example.com'\n{RIGHT['q1']}"
+    lay_out(tmp_path / "autograder", zipped, RIGHT | {"q1": named, "q2": "loss = len"})
+    said = json.loads(grade_here(tmp_path / "autograder").read_text())
+    jsonschema.validate(said, SCHEMA)
+    assert [one["score"] for one in said["tests"]] == [1, 2, 0, 4]
+
+
+def test_walls_that_are_none_are_told_before_anything_is_uploaded(tmp_path: Path) -> None:
+    source = write(tmp_path / "0_small.ipynb")
+    with pytest.raises(AssignmentError, match="got isolation='docker'; expected one of"):
+        write_autograder(source, COURSE, tmp_path / "a.zip", isolation="docker")
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_package_that_was_not_installed_can_not_say_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def requires(name: str) -> Any:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    with pytest.raises(AssignmentError, match="is not installed; expected it from pip"):
+        write_autograder(write(tmp_path / "0_small.ipynb"), COURSE, tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()
 
 
 @pytest.mark.slow

@@ -7,16 +7,20 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cheats import KILLER, TEST, THIEF
 from small_set import RIGHT, TESTS, write
 
+from lightning_rl.classroom.__main__ import main
 from lightning_rl.classroom.answers import Limits
-from lightning_rl.classroom.course import Course
-from lightning_rl.classroom.grading import grade_folder, questions_of
+from lightning_rl.classroom.course import Course, make_course
+from lightning_rl.classroom.grading import grade_folder, grade_submission, questions_of
 from lightning_rl.classroom.isolation import works
-from lightning_rl.classroom.notebooks import read_source
+from lightning_rl.classroom.notebooks import read_source, read_submission
+from lightning_rl.classroom.results import read_results
+from lightning_rl.errors import AssignmentError
 
 COURSE = Course("RL", "a secret of the teacher")
 CHEATS = THIEF | KILLER
@@ -109,4 +113,83 @@ def test_a_submission_that_is_not_graded_has_the_questions_all_the_same(tmp_path
         ("q1", "q1-check", 3),
         ("q2", "q2-check", 2),
         ("q3", "q3-check", 4),
+    ]
+
+
+def graded(folder: Path, answers: dict[str, str], tests: dict[str, str] = TESTS) -> Any:
+    """Grade a submission of the small problem set; give its result, and its questions' by name."""
+    source = read_source(write(folder / "source" / "0_small.ipynb", RIGHT, tests))
+    submission = read_submission(write(folder / "amy.ipynb", answers, {}), source)
+    result = grade_submission(source, submission, "amy", COURSE, isolation="limits")
+    return result, {one["question"]: one for one in result["questions"]}
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_right_answers_get_all_points_by_hidden_numbers_too(tmp_path: Path) -> None:
+    result, questions = graded(tmp_path, RIGHT)
+    assert (result["student"], result["assignment"]) == ("amy", "0_small")
+    assert (result["points"], result["maximum"], result["error"]) == (9, 9, "")
+    assert [one["hidden"] for one in questions["q1"]["cases"]] == [False, True]
+    assert questions["q3"]["cases"][0]["curve"] == [[0.0, 0.0], [1.0, 1.0]]
+    assert {name: one["cell"] for name, one in questions.items()} == {
+        name: f"{name}-check" for name in TESTS
+    }
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_wrong_answers_lose_their_points_and_no_others(tmp_path: Path) -> None:
+    result, questions = graded(tmp_path, RIGHT | WRONG)
+    assert result["points"] == 5
+    assert [one["points"] for one in questions["q1"]["cases"]] == [1, 0]
+    assert questions["q2"]["points"] == 0
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_a_cell_that_is_missing_is_told_where_its_answer_is_asked_for(tmp_path: Path) -> None:
+    result, questions = graded(tmp_path, {name: RIGHT[name] for name in ("q1", "q3")})
+    assert result["points"] == 7
+    said = "the answer cell 'q2' is not in amy.ipynb; take the cell from the released notebook"
+    assert said in questions["q2"]["message"]
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_when_all_time_is_used_each_question_after_it_says_so(tmp_path: Path) -> None:
+    result, questions = graded(tmp_path, RIGHT | {"q2": f"{RIGHT['q2']}\nspend()"})
+    assert result["points"] == questions["q1"]["points"] == 3
+    assert "took too long, and was stopped" in questions["q2"]["message"]
+    assert "all 300 s of the submission are used" in questions["q3"]["message"]
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_a_source_that_fails_is_the_teachers_fault(tmp_path: Path) -> None:
+    faulty = TESTS | {"q1": TESTS["q1"].replace("torch.ones(2)", "{1, 2}")}
+    with pytest.raises(AssignmentError, match="a case hands a set to an answer"):
+        graded(tmp_path, RIGHT, faulty)
+
+
+@pytest.mark.usefixtures("graded_here")
+def test_the_command_writes_a_result_a_student_and_says_who_gets_none_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, course = write(tmp_path / "source" / "0_small.ipynb"), tmp_path / "course.json"
+    make_course(course, "RL")
+    write(tmp_path / "handed_in" / "amy.ipynb", RIGHT, {})
+    (tmp_path / "handed_in" / "broken.ipynb").write_text("{")
+    (tmp_path / "handed_in" / "link.ipynb").symlink_to(source)
+    given = ["--course", str(course), "--output", str(tmp_path / "results")]
+    main(["grade", str(source), str(tmp_path / "handed_in"), *given, "--isolation", "limits"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in said[:3]] == [
+        ["amy", "9", "of", "9"],
+        ["broken", "0", "of", "9"],
+        ["link", "0", "of", "9"],
+    ]
+    assert "is not a notebook" in said[1]
+    assert "is a link" in said[2]
+    assert said[3] == f"3 results in {tmp_path / 'results'}"
+    results = read_results(tmp_path / "results")
+    assert [(one["student"], one["points"]) for one in results] == [
+        ("amy", 9),
+        ("broken", 0),
+        ("link", 0),
     ]
