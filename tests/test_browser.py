@@ -183,7 +183,8 @@ def page(frontend: str) -> Iterator[Any]:
         page.set_default_timeout(1000 * PATIENCE)
         yield page
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{frontend}_end.png")
+        for number, one in enumerate(one for context in browser.contexts for one in context.pages):
+            one.screenshot(path=SCREENSHOTS / f"{frontend}_end_{number}.png")
         browser.close()
 
 
