@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import ITERATIONS, SMALL, AtIteration, fit
+from small_runs import ITERATIONS, SMALL, AtIteration, fit, make_trainer
 
 from lightning_rl import DQNAgent, PPOAgent, PPOConfig
 from lightning_rl.callbacks.controls import Controls, change_setting
@@ -57,6 +59,32 @@ def test_an_annealed_clip_range_is_scaled_where_it_is(
     assert agent.config.clip_range == after
 
 
+def test_a_learning_rate_that_follows_a_metric_goes_on_from_its_new_value() -> None:
+    class Watching(PPOAgent):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=4e-3)
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=99)
+            watched = {"scheduler": plateau, "monitor": "loss"}
+            return {"optimizer": optimizer, "lr_scheduler": watched}
+
+    halve = AtIteration(2, lambda agent: change_setting(agent, "learning_rate", 2e-3))
+    agent = Watching(config=replace(SMALL, learning_rate=4e-3, anneal_learning_rate=False))
+    trainer = fit(agent, halve)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(2e-3)
+
+
+def test_an_agent_that_saves_no_settings_can_have_them_changed_too() -> None:
+    class Forgetful(PPOAgent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hparams.clear()
+
+    agent = Forgetful()
+    change_setting(agent, "entropy_coef", 0.01)
+    assert agent.config.entropy_coef == 0.01
+    assert dict(agent.hparams) == {}
+
+
 def test_a_changed_setting_is_saved_with_the_agent() -> None:
     agent = PPOAgent()
     change_setting(agent, "entropy_coef", 0.01)
@@ -97,6 +125,37 @@ def test_stop_ends_the_training_after_the_iteration(notebook: list[Any]) -> None
     stop, pause = notebook[0].children[0].children
     assert stop.disabled
     assert pause.disabled
+
+
+def test_stop_during_an_evaluation_ends_it_and_the_training(notebook: list[Any]) -> None:
+    controls = Controls()
+
+    class Clicking(PPOAgent):
+        played = 0
+
+        def act(self, observations: Any, deterministic: bool = False) -> Any:
+            self.played += deterministic
+            if self.played == 3:
+                controls.widgets["stop"].click()
+            return super().act(observations, deterministic)
+
+    agent = Clicking(config=SMALL)
+    trainer = make_trainer(controls, evaluate_every_env_steps=128)
+    trainer.fit(agent, "CartPole-v1")
+    assert agent.played == 3
+    assert trainer.global_step == 1
+
+
+def test_a_click_that_arrives_when_the_training_has_ended_stops_nothing(
+    notebook: list[Any],
+) -> None:
+    agent, controls, buttons = PPOAgent(config=SMALL), Controls(), []
+    fit(agent, controls, AtIteration(1, lambda agent: buttons.append(controls.widgets["stop"])))
+    buttons[0].click()
+    assert not agent.stop_asked
+    count = AtIteration()
+    fit(agent, controls, count)
+    assert count.begun == ITERATIONS
 
 
 def test_a_stopped_training_can_be_gone_on_with(notebook: list[Any]) -> None:

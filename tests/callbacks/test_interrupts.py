@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from small_runs import SMALL, AtIteration, fit, make_trainer
@@ -92,6 +94,19 @@ def test_the_second_interrupt_raises(notebook: list[Any]) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_sigterm_ends_a_training_saved_and_then_the_kernel_as_it_would_have(
+    notebook: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)  # which would end this process
+    interrupt = AtIteration(3, lambda agent: os.kill(os.getpid(), signal.SIGTERM))
+    saving_trainer(tmp_path, interrupt).fit(PPOAgent(config=SMALL), "CartPole-v1")
+    assert interrupt.begun == 3
+    assert (tmp_path / INTERRUPTED).is_file()
+    assert raised == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 # ---- in a script -----------------------------------------------------------------------------
 
 
@@ -154,6 +169,36 @@ def test_the_second_interrupt_ends_a_script_at_once() -> None:
 
     with pytest.raises(SystemExit, match="130"):
         fit(PPOAgent(config=SMALL), AtIteration(3, twice))
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_whatever_follows_sigterm_ends_a_script_at_once_as_sigterm(second: signal.Signals) -> None:
+    def twice(agent: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(second)
+
+    interrupt = AtIteration(3, twice)
+    with pytest.raises(SystemExit, match="143"):
+        fit(PPOAgent(config=SMALL), interrupt)
+    assert interrupt.begun == 3
+
+
+def test_sigterm_ends_a_test_at_the_env_step_it_is_at() -> None:
+    class Terminated(CartPoleEnv):
+        steps = 0
+
+        def step(self, action: Any) -> Any:
+            Terminated.steps += 1
+            if Terminated.steps == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return super().step(action)
+
+    agent, trainer = PPOAgent(config=SMALL), make_trainer(iterations=1, evaluation_episodes=1)
+    trainer.fit(agent, "CartPole-v1")
+    with pytest.raises(SystemExit, match="143"):
+        trainer.test(agent, Terminated)
+    assert Terminated.steps == 3
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_interrupted_test_exits_and_leaves_the_agent_in_training_mode() -> None:
