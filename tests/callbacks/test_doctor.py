@@ -126,6 +126,17 @@ def test_a_penalty_on_entropy_makes_it_collapse() -> None:
     assert "entropy collapse" in small_run(EntropyPenalty(config=PPOConfig(**SMALL)), 16)
 
 
+def test_an_entropy_that_is_not_logged_is_not_judged_but_all_else_is() -> None:
+    class Silent(EntropyPenalty):
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+            outputs = super().training_step(batch, batch_idx)
+            return {name: value for name, value in outputs.items() if name != "entropy"}
+
+    config = PPOConfig(**SMALL | {"learning_rate": 1.0})
+    assert small_run(EntropyPenalty(config=config), 3) == ["KL spike", "entropy collapse"]
+    assert small_run(Silent(config=config), 3) == ["KL spike"]
+
+
 def test_a_tiny_clip_range_clips_too_much() -> None:
     agent = PPOAgent(config=PPOConfig(**SMALL | {"clip_range": 1e-4}))
     assert "clip fraction high" in small_run(agent, 8)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from lightning_rl import PPOAgent
-from lightning_rl.callbacks.last_line import ending, mean_return
+import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
+from small_runs import SMALL, fit
+
+from lightning_rl import AgentTrainer, PPOAgent
+from lightning_rl.callbacks.last_line import LastLine, ending, mean_return
+from lightning_rl.notebook.panel import cell_panel
+
+pytestmark = [  # Lightning's
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The .*dataloader. does not have many workers:UserWarning"),
+]
 
 STOPPED = "PPOAgent: stopped at 1,500 env steps; fit again goes on from there."
 
@@ -36,6 +46,15 @@ def test_a_further_training_says_what_it_goes_on_from() -> None:
     agent.env_steps_at_fit_start = 1500
     line = ending(agent, 1.5)
     assert line == "PPOAgent: 2,000 env steps after the first 1,500 in 1.5 s."
+
+
+def test_only_an_agents_training_has_a_last_line(notebook: list[Any]) -> None:
+    data = {"limit_train_batches": 2, "limit_val_batches": 0, "max_epochs": 1}
+    AgentTrainer(callbacks=[LastLine()], quiet=True, **data).fit(BoringModel())
+    assert cell_panel().lines == []
+    fit(PPOAgent(config=SMALL))  # whose trainer adds one
+    (line,) = cell_panel().lines
+    assert line.startswith("PPOAgent: ")
 
 
 def test_the_line_names_the_error_that_ended_a_training() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import gymnasium as gym
@@ -37,6 +38,9 @@ from lightning_rl.notebook.curves import OF_EPISODES
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning's
 
+QUIET: dict[str, Any] = {
+    "logger": False, "enable_checkpointing": False, "enable_model_summary": False,
+}  # fmt: skip
 SMALL = PPOConfig(rollout_steps=128, batch_size=128, update_epochs=1)
 
 
@@ -241,6 +245,20 @@ def test_the_trainings_of_a_cell_share_a_picture_without_being_told(notebook: No
     assert len(notebook.first["cell 2"]) == 2
 
 
+def test_another_environment_in_the_same_cell_begins_another_picture(notebook: Notebook) -> None:
+    def train(env: str) -> LiveReturns:
+        trainer = AgentTrainer(max_env_steps=128, num_envs=1, enable_progress_bar=False, **QUIET)
+        trainer.fit(PPOAgent(config=SMALL), env)
+        return LiveReturns.of_cell()
+
+    cartpole = train("CartPole-v1")
+    assert (len(cartpole.runs), cartpole.target) == (1, 475.0)
+    acrobot = train("Acrobot-v1")
+    assert (len(acrobot.runs), acrobot.target) == (1, -100.0)
+    shown = [s for s in notebook.first["cell 1"] if isinstance(s, dict) and "image/png" in s]
+    assert len(shown) == 2
+
+
 def test_agents_of_other_settings_are_no_seeds(tmp_path: Path) -> None:
     live = LiveReturns(path=str(tmp_path / "returns.png"))
     for rate in (1e-3, 1e-2, 1e-2):
@@ -313,6 +331,43 @@ def test_evaluations_are_marked_at_their_env_step(tmp_path: Path) -> None:
     assert len(steps) >= 2
     assert steps[-1] == trainer.lightning_module.env_steps
     assert run.evaluations[-1][1] == float(trainer.callback_metrics["val_episode_return"])
+
+
+def test_an_evaluation_that_was_cut_or_is_of_no_training_is_not_marked(tmp_path: Path) -> None:
+    class Cut(PPOAgent):
+        begun: ClassVar[set[int]] = set()
+
+        def act(self, observations: Any, deterministic: bool = False) -> Any:
+            if deterministic:
+                self.begun.add(self.env_steps)
+                self.stop_asked = len(self.begun) == 2  # in the second evaluation
+            return super().act(observations, deterministic)
+
+    live, agent = LiveReturns(path=str(tmp_path / "returns.png")), Cut(config=SMALL)
+    trainer = AgentTrainer(
+        max_env_steps=256, num_envs=1, evaluate_every_env_steps=128, evaluation_episodes=2,
+        callbacks=[live], enable_progress_bar=False, **QUIET,
+    )  # fmt: skip
+    trainer.fit(agent, "CartPole-v1")
+    trainer.validate(agent, "CartPole-v1")
+    (run,) = live.runs
+    assert len(Cut.begun) == 3
+    assert [env_step for env_step, _ in run.evaluations] == [min(Cut.begun)]
+    assert all(math.isfinite(value) for _, value in run.evaluations)
+
+
+def test_an_evaluation_that_logs_no_return_is_not_marked(tmp_path: Path) -> None:
+    class Watched(PPOAgent):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val_loss", 0.0)
+
+    live = LiveReturns(path=str(tmp_path / "returns.png"))
+    trainer = AgentTrainer(
+        max_env_steps=128, num_envs=1, callbacks=[live], enable_progress_bar=False, **QUIET
+    )
+    trainer.fit(Watched(config=SMALL), "CartPole-v1", "CartPole-v1")
+    assert "val_loss" in trainer.callback_metrics
+    assert live.runs[0].evaluations == []
 
 
 def test_panels_hold_what_was_logged_against_env_steps(tmp_path: Path) -> None:

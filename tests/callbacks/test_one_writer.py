@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_rl import AgentTrainer, PPOAgent
+from lightning_rl.checkpoints.safe_file import SafeCheckpointIO
 from lightning_rl.errors import CheckpointError, LockedError
 from lightning_rl.locks import lock_folder
 from tests.small_runs import SMALL, AtIteration
@@ -64,6 +66,17 @@ def test_the_folder_is_free_after_a_run_and_after_one_that_failed(tmp_path: Path
         fit(tmp_path, AtIteration(1, fail))
     lock_folder(tmp_path / "checkpoints").release()
     assert "OneWriter" not in [type(c).__name__ for c in trainer.callbacks]
+
+
+def test_a_run_that_saves_on_another_file_system_locks_no_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saves = ModelCheckpoint("memory://runs/of/one", save_last=True)
+    fit(tmp_path, saves)
+    loaded = SafeCheckpointIO().load_checkpoint("memory://runs/of/one/last.ckpt")
+    assert loaded["global_step"] == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
