@@ -17,9 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_rl import PPOAgent, evaluate
 from lightning_rl.__main__ import main
 from lightning_rl.errors import ConfigError
+from lightning_rl.experiments import seeds
+from lightning_rl.experiments.sweep import sweep
 from lightning_rl.testing import ConstantRewardEnv
 from lightning_rl.worlds.eye import Eye
 from lightning_rl.worlds.world_model import WorldModel
+from tests.experiments.tasks_here import tasks_here
 from tests.experiments.wandb_files import config, curve, of_kind, wandb_records
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
@@ -66,6 +69,61 @@ def test_other_agents_are_subcommands(tmp_path: Path, capsys: pytest.CaptureFixt
     options = ["--max_env_steps", "2000", "--episodes", "2", "--output_dir", str(tmp_path)]
     main(["reinforce", *options, "--settings.rollout_steps", "1000"])
     assert "ReinforceAgent on CartPole-v1" in capsys.readouterr().out
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make several runs in this process."""
+    monkeypatch.setattr(seeds, "run_in_processes", tasks_here)
+    monkeypatch.setitem(sweep.__globals__, "run_in_processes", tasks_here)
+
+
+@pytest.mark.usefixtures("here")
+def test_each_seed_has_a_folder_and_all_have_one_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "--seeds", "2", "--seed", "4", "--settings.rollout_steps", "512")
+    said = capsys.readouterr().out
+    assert "PPOAgent on CartPole-v1, greedy evaluation of each seed" in said
+    for name in ("returns.png", "seed_4", "seed_5"):
+        assert str(tmp_path / name) in said
+        assert (tmp_path / name).exists()
+    assert PPOAgent.load_from_checkpoint(tmp_path / "seed_5" / "agent.ckpt").env_steps >= 600
+
+
+@pytest.mark.usefixtures("here")
+def test_seeds_whose_budget_is_too_short_for_an_episode_have_no_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--max_env_steps", "64", "--episodes", "1", "--output_dir", str(tmp_path)]
+    main(["ppo", "--env", "Pendulum-v1", "--num_envs", "2", "--seeds", "2", *options])
+    said = capsys.readouterr().out
+    assert "returns.png" not in said
+    assert str(tmp_path / "seed_1") in said
+    assert (tmp_path / "seed_1" / "agent.ckpt").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sweep_says_the_best_settings_and_where_its_curves_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trials", "2", "--seeds", "1", "--episodes", "2", "--max_env_steps", "1024"]
+    space = '{"gamma": [0.9], "rollout_steps": [128], "batch_size": [128]}'
+    main(["sweep", *words, "--output_dir", str(tmp_path), "--space", space])
+    said = capsys.readouterr().out
+    assert "PPOAgent on CartPole-v1, greedy return over 1 seeds" in said
+    assert "best: {'gamma': 0.9, 'rollout_steps': 128, 'batch_size': 128}" in said
+    assert f"curves: {tmp_path / 'returns.png'}" in said
+    assert (tmp_path / "returns.png").stat().st_size > 0
+
+
+def test_without_an_episode_the_evaluation_is_logged_without_a_curve(tmp_path: Path) -> None:
+    options = ["--max_env_steps", "64", "--episodes", "1", "--output_dir", str(tmp_path)]
+    main(["ppo", "--env", "Pendulum-v1", "--num_envs", "2", "--log", "csv", *options])
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert "evaluation/episode_return" in (folder / "metrics.csv").read_text()
+    media = {path.name.rpartition("_")[0] for path in (folder / "media" / "evaluation").iterdir()}
+    assert media == {"episode"}
 
 
 @pytest.mark.slow
@@ -194,8 +252,13 @@ def test_dreaming_in_pixels_writes_a_film(
 ) -> None:
     small = {"random_steps": 300, "eye_epochs": 1, "model_epochs": 1, "dream_steps": 3000}
     options = [word for name, n in small.items() for word in (f"--settings.{name}", str(n))]
-    main(["dream", "--pixels", *options, "--episodes", "2", "--output_dir", str(tmp_path)])
+    options += ["--log", "csv", "--episodes", "2", "--output_dir", str(tmp_path)]
+    main(["dream", "--pixels", *options])
     said = capsys.readouterr().out
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert str(folder) in said
+    assert "evaluation/episode_return" in (folder / "metrics.csv").read_text()
+    assert list((folder / "media" / "evaluation").glob("episode_*.gif"))
     assert "PPOAgent in a dream of CartPole-v1 in pictures, 300 real env steps" in said
     for name in ("film.gif", "agent.ckpt", "eye.ckpt", "world_model.ckpt", "trajectories_0"):
         assert str(tmp_path / name) in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from wandb_files import config, curve, of_kind, step_metrics, wandb_records
 
 from lightning_rl.errors import ConfigError
 from lightning_rl.experiments.phases import Kind, PhaseLog, log_episodes
-from lightning_rl.experiments.weights_and_biases import SAID, mode_of
+from lightning_rl.experiments.weights_and_biases import SAID, mode_of, wandb_logger
 
 FACTS: dict[str, Any] = {"seed": 3, "env": "CartPole-v1"}
 
@@ -130,6 +131,26 @@ def test_split_runs_of_wandb_are_one_group_with_a_job_type_each(tmp_path: Path) 
         assert (begun["run_group"], begun["job_type"]) == (log.folder.name, "agent")
         assert curve(records, "trainer/global_step", "loss") == [(64, 0.5)]
         assert config(records)["experiment"]["round"] == round_number
+
+
+@pytest.mark.parametrize(
+    ("has_own_steps", "expected"),
+    [(False, [("trainer/global_step", None), ("*", "trainer/global_step")]), (True, [])],
+)
+def test_a_run_of_wandb_of_its_own_counts_everything_in_env_steps(
+    has_own_steps: bool, expected: list[Any], tmp_path: Path
+) -> None:
+    defined: list[Any] = []
+
+    def define(name: str, step_metric: str | None = None, step_sync: bool = False) -> None:
+        assert step_sync == (step_metric is not None)
+        defined.append((name, step_metric))
+
+    logger = wandb_logger(
+        SimpleNamespace(define_metric=define), tmp_path, "dream", has_own_steps=has_own_steps
+    )
+    assert defined == expected
+    assert logger.save_dir == str(tmp_path)
 
 
 def test_without_a_login_wandb_is_offline_which_is_said_once(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import queue
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from lightning_rl.experiments.processes import Event, run_in_processes
+from lightning_rl.experiments import worker
+from lightning_rl.experiments.processes import Event, run_in_processes, usable_cores
+from lightning_rl.experiments.worker import LENGTH_BYTES, read_tasks
 
 Tell = Callable[[Any], None]
 
@@ -69,3 +75,55 @@ def test_when_nobody_listens_any_more_the_processes_are_ended() -> None:
     assert all(psutil.pid_exists(pid) for pid in pids)
     events.close()
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def as_python(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a shell's script be what is started instead of Python, as it is there sooner."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+def test_a_process_that_dies_before_it_has_read_its_task_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_python(tmp_path, monkeypatch, "echo no memory >&2; exit 9")
+    held = bytes(2**20)  # more than a pipe holds
+    (event,) = run_in_processes([lambda tell: len(held)], 1)
+    assert (event.task, event.kind) == (0, "error")
+    assert event.content == ["its process ended with exit code 9:\nno memory", ""]
+
+
+def test_a_process_that_still_works_is_ended_with_the_loop_that_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_python(tmp_path, monkeypatch, """echo '["told", '$$']'; exec sleep 600""")
+    events = run_in_processes([lambda tell: 1], 1)
+    pid = next(events).content
+    assert psutil.pid_exists(pid)
+    events.close()
+    assert not psutil.pid_exists(pid)
+
+
+def test_where_a_process_has_no_cores_of_its_own_those_of_the_machine_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as under macOS
+    for cores, expected in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert usable_cores() == expected
+
+
+def test_a_worker_takes_its_tasks_until_nobody_gives_any_more_and_then_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: ended.append(given))
+    sent = [b"one", b"", b"another"]
+    stream = b"".join(len(task).to_bytes(LENGTH_BYTES, "big") + task for task in sent)
+    tasks: queue.Queue[bytes] = queue.Queue()
+    read_tasks(io.BytesIO(stream), tasks)
+    assert [tasks.get_nowait() for _ in sent] == sent
+    assert ended == [(os.getpid(), worker.AT_ONCE)]

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_rl import PPOAgent
+from lightning_rl import AgentTrainer, PPOAgent, PPOConfig
 from lightning_rl.errors import ConfigError
 from lightning_rl.experiments.ray_train import RayReport, last_checkpoint
 
@@ -95,6 +98,71 @@ def test_rays_own_callback_serves_too_and_counts_iterations(folder: Path) -> Non
     whole, own = ranks(folder / "whole"), ranks(folder / "rays own")
     assert [rank["weights"] for rank in own] == [rank["weights"] for rank in whole]
     assert reported(folder / "rays own")[-1]["step"] < MAX_ENV_STEPS / 100
+
+
+@pytest.fixture
+def small_ray(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand in for `ray.train`: it keeps each report, with the bytes of its checkpoint."""
+    ray, train = ModuleType("ray"), ModuleType("ray.train")
+    reports: list[tuple[dict[str, Any], dict[str, bytes]]] = []
+
+    def files(folder: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+    def report(metrics: dict[str, Any], checkpoint: Any) -> None:
+        reports.append((metrics, checkpoint))
+
+    made = {"Checkpoint": SimpleNamespace(from_directory=files), "report": report}
+    vars(train).update(made, reports=reports, get_checkpoint=lambda: None)
+    vars(ray).update(train=train)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.train", train)
+    return train
+
+
+def test_each_epoch_is_reported_with_its_metrics_and_a_whole_checkpoint(
+    small_ray: Any, tmp_path: Path
+) -> None:
+    agent = PPOAgent(config=PPOConfig(rollout_steps=64, batch_size=64, update_epochs=1))
+    trainer = AgentTrainer(
+        max_env_steps=256, num_envs=4, seed=1, default_root_dir=tmp_path, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        callbacks=[RayReport()],
+    )  # fmt: skip
+    trainer.fit(agent, "CartPole-v1")
+    epochs = [metrics["epoch"] for metrics, _ in small_ray.reports]
+    assert epochs == [*range(len(epochs))] != []
+    metrics, files = small_ray.reports[-1]
+    assert metrics["step"] == agent.env_steps
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    assert list(files) == ["checkpoint.ckpt"]
+    (tmp_path / "checkpoint.ckpt").write_bytes(files["checkpoint.ckpt"])
+    assert PPOAgent.load_from_checkpoint(tmp_path / "checkpoint.ckpt").env_steps == agent.env_steps
+
+
+def test_only_the_first_worker_hands_over_a_checkpoint_but_all_report(small_ray: Any) -> None:
+    saved: list[Path] = []
+    trainer: Any = SimpleNamespace(
+        callback_metrics={"loss": torch.tensor(0.5)}, current_epoch=2, is_global_zero=False,
+        save_checkpoint=saved.append,
+    )  # fmt: skip
+    RayReport().on_train_epoch_end(trainer, None)
+    assert small_ray.reports == [({"epoch": 2, "loss": 0.5}, None)]
+    (path,) = saved  # all of them save, as each has a part of the state
+    assert not path.parent.exists()
+
+
+def test_a_worker_goes_on_from_what_was_reported_last(small_ray: Any, tmp_path: Path) -> None:
+    with last_checkpoint() as path:
+        assert path is None  # the first start
+
+    @contextmanager
+    def as_directory() -> Iterator[str]:
+        yield str(tmp_path)
+
+    small_ray.get_checkpoint = lambda: SimpleNamespace(as_directory=as_directory)
+    with last_checkpoint() as path:
+        assert path == tmp_path / "checkpoint.ckpt"
 
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

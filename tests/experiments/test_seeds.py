@@ -17,7 +17,9 @@ from nbclient import NotebookClient
 
 from lightning_rl import AgentTrainer, LiveReturns, PPOAgent, PPOConfig, plot_returns
 from lightning_rl.errors import ConfigError, RunError
-from lightning_rl.experiments import SeedRuns, fit_seeds
+from lightning_rl.experiments import SeedRuns, fit_seeds, seeds
+from lightning_rl.experiments.processes import Event
+from tests.experiments.tasks_here import tasks_here
 
 SMALL = PPOConfig(rollout_steps=128, batch_size=128, update_epochs=1)
 OPTIONS: dict[str, Any] = {"max_env_steps": 512, "num_envs": 4, "episodes": 2}
@@ -115,6 +117,54 @@ def test_seeds_that_fail_are_named_with_what_has_happened() -> None:
         fit_seeds(make_small, "Nowhere-v1", [5], **OPTIONS)
     with pytest.raises(RunError, match=r"seed 6 has failed: its process ended with exit code 7"):
         fit_seeds(make_small, lambda: DeadlyEnv(gym.make("CartPole-v1")), [6], **OPTIONS)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the runs in this process."""
+    monkeypatch.setattr(seeds, "run_in_processes", tasks_here)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_function_that_makes_no_agent_is_named_with_the_seed() -> None:
+    make: Any = dict
+    with pytest.raises(RunError, match="seed 5 has failed: ConfigError: make_agent returned dict"):
+        fit_seeds(make, "CartPole-v1", [5], **OPTIONS)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_picture_shows_each_seed_and_then_what_all_of_them_reach(tmp_path: Path) -> None:
+    live = LiveReturns(path=str(tmp_path / "live.png"))
+    runs = fit_seeds(make_small, "CartPole-v1", [0, 1], live=live, **OPTIONS)
+    assert [run.label for run in live.runs] == ["PPOAgent", "PPOAgent"]
+    for drawn, run in zip(live.runs, runs, strict=True):
+        assert drawn.episodes["env_step"].tolist() == run.episodes["env_step"].tolist()
+    assert (tmp_path / "live.png").stat().st_size > 0
+
+
+@pytest.mark.usefixtures("here")
+def test_runs_that_nobody_is_to_see_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = fit_seeds(make_small, "CartPole-v1", [0], live=False, **OPTIONS)
+    assert runs[0].checkpoint is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warning_of_several_runs_is_passed_on_once_with_the_seed(
+    runs: SeedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = runs[0].checkpoint
+    assert checkpoint is not None
+    run = json.loads((checkpoint.parent / "run.json").read_text())
+    said = [(0, "look out"), (1, "look out"), (1, "mind the gap")]
+    events = [Event(task, "warning", text) for task, text in said]
+    events += [Event(task, "result", run) for task in (0, 1)]
+    monkeypatch.setattr(seeds, "run_in_processes", lambda tasks, processes: iter(events))
+    with pytest.warns(UserWarning, match="seed") as caught:
+        fit_seeds(make_small, "CartPole-v1", [3, 4], **OPTIONS)
+    assert [str(one.message) for one in caught] == ["seed 3: look out", "seed 4: mind the gap"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from lightning_rl import PPOAgent, PPOConfig
 from lightning_rl.__main__ import main
 from lightning_rl.errors import ConfigError, LockedError, NonFiniteError, RunError
+from lightning_rl.experiments.processes import Event
 from lightning_rl.experiments.sweep import (
     check_plan,
     distribution,
@@ -26,10 +28,13 @@ from lightning_rl.experiments.sweep import (
     sweep,
     with_config,
 )
-from lightning_rl.experiments.trials import Plan, open_study, run_trial
+from lightning_rl.experiments.trials import Plan, Reporting, open_study, run_trial
 from lightning_rl.locks import lock_folder
+from lightning_rl.stats.history import EpisodeHistory
+from tests.experiments.tasks_here import tasks_here
 
 SMALL = {"rollout_steps": 64, "batch_size": 64, "update_epochs": 1}
+MODULE: Any = sys.modules[sweep.__module__]  # the package has the function under its name
 RATES = {"low": 1e-4, "high": 1e-2, "log": True}
 SPACE = {"learning_rate": RATES}
 OPTIONS: dict[str, Any] = {"max_env_steps": 512, "num_envs": 4}
@@ -133,6 +138,19 @@ def test_what_was_interrupted_is_tried_again_with_the_same_settings(plan: Plan) 
     assert trial.settings == begun.params
 
 
+def test_a_return_is_reported_at_each_tenth_once_there_is_one() -> None:
+    reports: list[tuple[float, int]] = []
+    trial = SimpleNamespace(report=lambda *given: reports.append(given), should_prune=lambda: False)
+    agent = SimpleNamespace(max_env_steps=100, env_steps=25, episodes=EpisodeHistory())
+    reporting = Reporting(trial, 10)
+    reporting.on_train_batch_end(None, agent)
+    assert reports == []  # no episode has ended
+    agent.episodes.append(20, 7.0, 20)
+    for agent.env_steps in (25, 29, 30, 500):
+        reporting.on_train_batch_end(None, agent)
+    assert reports == [(7.0, 12), (7.0, 13), (7.0, 20)]
+
+
 # ---- folders ---------------------------------------------------------------------------------
 
 
@@ -196,6 +214,54 @@ def test_a_sweep_whose_process_has_died_goes_on_to_the_number_of_trials(tmp_path
     found = again(**options, **OPTIONS)
     assert len(found) == 3
     assert {trial.state for trial in found} <= {"complete", "pruned"}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the trials in this process."""
+    monkeypatch.setattr(MODULE, "run_in_processes", tasks_here)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_same_call_makes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+    space = SPACE | {name: [value] for name, value in SMALL.items()}
+    options: dict[str, Any] = {"seeds": [0], "episodes": 1, "progress": False}
+    again = partial(sweep, PPOAgent, "CartPole-v1", space, tmp_path, **options, **OPTIONS)
+    first = again(trials=1)
+    assert [trial.state for trial in first] == ["complete"]
+    assert first[0].settings["rollout_steps"] == 64
+    found = again(trials=2)
+    settings = {trial.number: trial.settings for trial in found}
+    assert settings[0] == first[0].settings
+    assert set(settings) == {0, 1}
+    assert len(found) == len(again(trials=2)) == len(again(trials=1)) == 2
+
+
+def breaks(settings: dict[str, Any]) -> Any:
+    raise ValueError("it breaks")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_trial_that_fails_ends_the_sweep_which_can_be_gone_on_with(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seeds": [0], "episodes": 1, "progress": False, "trials": 1}
+    with pytest.raises(RunError, match="a trial has failed: ValueError: it breaks"):
+        sweep(breaks, "CartPole-v1", SPACE, tmp_path, **options, **OPTIONS)
+    found = sweep(make_small, "CartPole-v1", SPACE, tmp_path, **options, **OPTIONS)
+    assert [trial.state for trial in found] == ["complete"]
+
+
+def test_a_warning_of_several_trials_is_passed_on_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ("look out", "look out", "mind the gap")
+    events = [Event(task, "warning", text) for task, text in enumerate(said)]
+    monkeypatch.setattr(MODULE, "run_in_processes", lambda tasks, processes: iter(events))
+    with pytest.warns(UserWarning, match="in a trial") as caught:
+        call(tmp_path, trials=3)
+    assert [str(one.message) for one in caught] == [
+        "in a trial: look out",
+        "in a trial: mind the gap",
+    ]
 
 
 @pytest.mark.slow
