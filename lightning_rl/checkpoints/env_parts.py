@@ -57,6 +57,8 @@ class Part:
         values: what may change there, by name.
         put: sets a name to a value; generators are set in place, without it.
         owner: whose attributes they are, or None: then no name may be added.
+        refers_to: the names whose values are found elsewhere first, and where.
+        is_network: whether it is one: then its tensors keep their shapes.
     """
 
     at: str
@@ -65,7 +67,8 @@ class Part:
     values: Names
     put: Callable[[str, Any], None]
     owner: Any = None
-    refers_to: dict[str, str] = field(default_factory=dict)  # elsewhere: where that is, by name
+    refers_to: dict[str, str] = field(default_factory=dict)
+    is_network: bool = False
 
     @property
     def is_env(self) -> bool:
@@ -246,7 +249,7 @@ def _of_network(at: str, network: nn.Module) -> Part:
         else:
             setattr(owners[name], name.rpartition(".")[2], value)
 
-    return Part(at, type(network).__qualname__, at, values, put)
+    return Part(at, type(network).__qualname__, at, values, put, is_network=True)
 
 
 def _of_function(at: str, function: Any) -> Found:

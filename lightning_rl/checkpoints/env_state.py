@@ -249,17 +249,24 @@ def _check_value(part: Part, name: str, plain: Any, loaded: set[tuple[str, str]]
         check_live(kind, payload, current)
     elif kind != "same":
         _check_kind(where, kind, payload, current)
+        _check_shape(part, where, payload, current)
     if name == "num_envs" and from_plain(plain) != current:
         raise _another_env(f"it had {from_plain(plain)} sub-environments; this one has {current}")
 
 
 def _check_kind(where: str, kind: str, payload: Any, current: Any) -> None:
-    """Check that a number stays a number, an array an array, and a network's of its shape."""
+    """Check that a number stays a number, and an array an array."""
     is_known = current is not None and payload is not None
     if isinstance(current, GENERATORS) or (is_known and _family(current) != FAMILIES.get(kind)):
         raise _another_env(f"{where} was a {kind}; this one's is a {type(current).__name__}")
-    if isinstance(current, torch.nn.Parameter) and payload.shape != current.shape:
-        raise _another_env(f"{where} was of shape {tuple(payload.shape)}")
+
+
+def _check_shape(part: Part, where: str, payload: Any, current: Any) -> None:
+    """Check that a network's tensor keeps its shape: it is set in place."""
+    if not part.is_network or not isinstance(current, torch.Tensor):
+        return
+    if not isinstance(payload, torch.Tensor) or payload.shape != current.shape:
+        raise _another_env(f"{where} was not of shape {tuple(current.shape)}")
 
 
 def _check_new(part: Part, name: str, where: str) -> None:

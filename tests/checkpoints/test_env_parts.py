@@ -341,17 +341,37 @@ def test_an_object_where_there_was_none_is_named_in_a_warning() -> None:
     assert other.envs[0].world.steps == 7
 
 
-def test_a_network_of_another_shape_is_refused_and_left_alone() -> None:
-    class Wired(Base):
-        def __init__(self, inputs: int) -> None:
-            self.net = nn.Linear(inputs, 1)
+class Wired(Base):
+    """Has a network with weights, or with a buffer alone."""
 
-    env, _ = begun(lambda: Wired(2), seed=1)
-    other, _ = begun(lambda: Wired(3), seed=2)
+    def __init__(self, inputs: int, kind: Any) -> None:
+        self.net = kind(inputs)
+
+
+WIRED = {
+    "weights": lambda inputs: nn.Linear(inputs, 1),
+    "buffers": lambda inputs: nn.BatchNorm1d(inputs, affine=False),
+}
+
+
+@pytest.mark.parametrize("inputs", [1, 3])  # one number would be spread over a whole buffer
+@pytest.mark.parametrize("kind", WIRED.values(), ids=WIRED)
+def test_a_network_of_another_shape_is_refused_and_left_alone(kind: Any, inputs: int) -> None:
+    env, _ = begun(lambda: Wired(inputs, kind), seed=1)
+    other, _ = begun(lambda: Wired(2, kind), seed=2)
     before = reloaded(env_state(other))
-    with pytest.raises(StateError, match=r"net\.weight was of shape \(1, 2\)"):
+    with pytest.raises(StateError, match=r"another environment: .*net\..* was not of shape"):
         load_env_state(other, reloaded(env_state(env)))
     assert_alike(reloaded(env_state(other)), before)
+
+
+def test_what_is_no_tensor_does_not_get_into_a_network() -> None:
+    env, _ = begun(lambda: Wired(2, WIRED["weights"]), seed=1)
+    state = reloaded(env_state(env))
+    part = next(part for part in state if "weight" in part["values"])
+    part["values"]["weight"] = ("list", [("scalar", 1.0)])
+    with pytest.raises(StateError, match=r"net\.weight was not of shape \(1, 2\)"):
+        load_env_state(env, state)
 
 
 class Mood(Base):
