@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_rl import PPOAgent, evaluate
+from lightning_rl import __main__ as program
 from lightning_rl.__main__ import main
 from lightning_rl.errors import ConfigError
 from lightning_rl.experiments import seeds
@@ -247,18 +250,21 @@ def test_an_episode_that_cant_be_drawn_is_said_and_nothing_else_is_lost(
     assert (tmp_path / "agent.ckpt").exists()
 
 
+@pytest.mark.parametrize("log", [None, "csv"])
 def test_dreaming_in_pixels_writes_a_film(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    log: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = {"random_steps": 300, "eye_epochs": 1, "model_epochs": 1, "dream_steps": 3000}
+    small = {"random_steps": 300, "eye_epochs": 1, "model_epochs": 1, "dream_steps": 1024}
     options = [word for name, n in small.items() for word in (f"--settings.{name}", str(n))]
-    options += ["--log", "csv", "--episodes", "2", "--output_dir", str(tmp_path)]
+    options += ["--log", log] if log else []
+    options += ["--episodes", "2", "--output_dir", str(tmp_path)]
     main(["dream", "--pixels", *options])
     said = capsys.readouterr().out
-    (folder,) = (tmp_path / "logs").iterdir()
-    assert str(folder) in said
-    assert "evaluation/episode_return" in (folder / "metrics.csv").read_text()
-    assert list((folder / "media" / "evaluation").glob("episode_*.gif"))
+    assert (tmp_path / "logs").exists() == (log is not None)
+    for folder in (tmp_path / "logs").iterdir() if log else ():
+        assert str(folder) in said
+        assert "evaluation/episode_return" in (folder / "metrics.csv").read_text()
+        assert list((folder / "media" / "evaluation").glob("episode_*.gif"))
     assert "PPOAgent in a dream of CartPole-v1 in pictures, 300 real env steps" in said
     for name in ("film.gif", "agent.ckpt", "eye.ckpt", "world_model.ckpt", "trajectories_0"):
         assert str(tmp_path / name) in said
@@ -266,7 +272,13 @@ def test_dreaming_in_pixels_writes_a_film(
     assert Eye.load_from_checkpoint(tmp_path / "eye.ckpt").network.is_trained
 
 
-def test_an_unknown_option_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_is_refused_with_its_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit):
         main(["--speed", "9"])
+    assert "--speed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["lightning_rl", "--speed", "9"])  # as a program
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(program.__file__), run_name="__main__")
     assert "--speed" in capsys.readouterr().err

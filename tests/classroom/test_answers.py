@@ -18,7 +18,7 @@ from lightning_rl.classroom import answers as module
 from lightning_rl.classroom.answers import Answers, Limits
 from lightning_rl.classroom.child import Child, obey
 from lightning_rl.classroom.questions import Bar, Case, Session
-from lightning_rl.classroom.wire import pack, receive, send
+from lightning_rl.classroom.wire import LENGTH, pack, receive, send
 from lightning_rl.errors import AssignmentError, SubmissionError
 
 LIMITS = Limits(cell_seconds=20.0)
@@ -170,6 +170,17 @@ def test_a_reply_in_another_form_ends_the_process(answers: Answers, reply: Any) 
 def test_a_look_that_finds_no_pair_ends_the_process(answers: Answers) -> None:
     with answered_by(answers, said(("ok", "a function"))):
         with pytest.raises(SubmissionError, match="the answer gave what can't be read"):
+            answers.find("number")
+        assert answers.link is None
+
+
+def test_a_reply_that_is_no_message_ends_the_process(answers: Answers) -> None:
+    def garble(its: socket.socket) -> None:
+        receive(its)
+        send(its, LENGTH.pack(1, 1) + b"{")
+
+    with answered_by(answers, garble):
+        with pytest.raises(SubmissionError, match="gave what can't be read: not a message"):
             answers.find("number")
         assert answers.link is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import jsonschema
 import pytest
 from small_set import RIGHT, result, write
 
+from lightning_rl.classroom import gradescope
 from lightning_rl.classroom.__main__ import main
 from lightning_rl.classroom.course import Course, make_course
 from lightning_rl.classroom.gradescope import grade_here, gradescope_result, write_autograder
@@ -111,6 +113,16 @@ def test_what_can_not_be_read_gets_no_points_and_is_told_why(tmp_path: Path, zip
     assert sum(one["score"] for one in said["tests"]) == 0
     assert sum(one["max_score"] for one in said["tests"]) == 9
     assert said["output"].startswith("submission/my homework.ipynb is not a notebook")
+
+
+def test_it_is_a_program_that_is_given_the_folder(
+    tmp_path: Path, zipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path / "autograder", zipped)
+    (tmp_path / "autograder" / "submission" / "my homework.ipynb").write_text("{")
+    monkeypatch.setattr(sys, "argv", ["gradescope", str(tmp_path / "autograder")])
+    runpy.run_path(str(gradescope.__file__), run_name="__main__")
+    assert (tmp_path / "autograder" / "results" / "results.json").exists()
 
 
 def test_without_an_author_nobody_gets_nothing(tmp_path: Path, zipped: Path) -> None:

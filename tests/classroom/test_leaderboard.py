@@ -44,7 +44,11 @@ def test_the_list_holds_no_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     main(["leaderboard", str(tmp_path / "opted.txt"), *given, "--output", str(listed)])
     assert listed.read_text().count("\n") == 4
     assert "amy" not in listed.read_text()
-    assert "  amy  " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "  amy  " in said
+    main(["leaderboard", str(tmp_path / "opted.txt"), *given])  # into no file
+    assert capsys.readouterr().out == said
+    assert listed.read_text() in said
     (tmp_path / "opted.txt").write_text(" ")
     with pytest.raises(SystemExit, match="holds no id"):
         main(["leaderboard", str(tmp_path / "opted.txt"), *given])

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from lightning_rl.experiments import worker
-from lightning_rl.experiments.processes import Event, run_in_processes, usable_cores
+from lightning_rl.experiments.processes import Event, Worker, run_in_processes, usable_cores
 from lightning_rl.experiments.worker import LENGTH_BYTES, read_tasks
 
 Tell = Callable[[Any], None]
@@ -93,6 +93,18 @@ def test_a_process_that_dies_before_it_has_read_its_task_is_told(
     (event,) = run_in_processes([lambda tell: len(held)], 1)
     assert (event.task, event.kind) == (0, "error")
     assert event.content == ["its process ended with exit code 9:\nno memory", ""]
+
+
+def test_a_process_that_has_ended_can_be_given_a_task_and_stopped_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_python(tmp_path, monkeypatch, "echo too late >&2; exit 9")
+    events: queue.Queue[Any] = queue.Queue()
+    late = Worker(events)
+    assert events.get(timeout=30) == (late, "ended", None)
+    late.give(3, b"task")
+    assert late.last_words() == "its process ended with exit code 9:\ntoo late"
+    late.stop()
 
 
 def test_a_process_that_still_works_is_ended_with_the_loop_that_listens(
