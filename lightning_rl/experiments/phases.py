@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from itertools import count as numbers_from
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -219,14 +218,15 @@ class PhaseLogger(Logger):
 def new_folder(directory: Path, name: str) -> Path:
     """Make a folder of the time, which nobody else has."""
     stamp = f"{name}_{time.strftime('%Y%m%d_%H%M%S')}"
-    for number in numbers_from():
+    number = 0
+    while True:
         folder = directory / (f"{stamp}_{number}" if number else stamp)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue
-        return folder
-    raise AssertionError  # numbers don't end
+            number += 1
+        else:
+            return folder
 
 
 def log_episodes(
