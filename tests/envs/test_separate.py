@@ -278,7 +278,7 @@ def test_an_async_vector_env_whose_workers_can_not_be_started_again_names_the_wo
     has_licence = [True]
     env = AsyncVectorEnv([Uncopyable, lambda: Uncopyable(may_be_made=has_licence[0])])
     has_licence[0] = False
-    with pytest.raises(EnvError, match=r"sub-environment 1 lost its process .exit code 1. when"):
+    with pytest.raises(EnvError, match=r"^sub-environment 1 lost its process .exit code 1. when"):
         make_separate_env(env, max_envs=2)
     env.close()
     assert "no licence" in capfd.readouterr().err
