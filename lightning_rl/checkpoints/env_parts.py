@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
@@ -59,6 +59,7 @@ class Part:
         owner: whose attributes they are, or None: then no name may be added.
         refers_to: the names whose values are found elsewhere first, and where.
         is_network: whether it is one: then its tensors keep their shapes.
+        late: names that have no value as yet, and may get one.
     """
 
     at: str
@@ -69,6 +70,7 @@ class Part:
     owner: Any = None
     refers_to: dict[str, str] = field(default_factory=dict)
     is_network: bool = False
+    late: Set[str] = frozenset()
 
     @property
     def is_env(self) -> bool:
@@ -139,8 +141,6 @@ def _look(at: str, value: Any) -> Found:
         return [_of_network(at, value)], []
     if isinstance(value, FUNCTIONS):
         return _of_function(at, value)
-    if isinstance(value, GENERATORS):  # that a partial is given
-        return [Part(at, "generator", at, {"generator": value}, _keep)], []
     if isinstance(value, type):
         return _of_class(at, value)
     if isinstance(value, ENVS) or is_open(value):
@@ -254,8 +254,7 @@ def _of_network(at: str, network: nn.Module) -> Part:
 
 def _of_function(at: str, function: Any) -> Found:
     if isinstance(function, partial):
-        given = [function.func, *function.args, *function.keywords.values()]
-        return [], [(f"{at}({i})", v) for i, v in enumerate(given) if _may_change(v)]
+        return _of_partial(at, function)
     owner = getattr(function, "__self__", None)
     if isinstance(owner, GENERATORS):  # of `rng.normal`, for instance
         return [Part(at, "method", at, {"generator": owner}, _keep)], []
@@ -264,21 +263,34 @@ def _of_function(at: str, function: Any) -> Found:
     if not isinstance(function, FunctionType):
         return [], []
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells = {name: cell for name, cell in cells.items() if _is_filled(cell)}
-    contents = {name: cell.cell_contents for name, cell in cells.items()}
+    contents = {name: cell.cell_contents for name, cell in cells.items() if _is_filled(cell)}
     held = {name: v for name, v in contents.items() if is_place(v) or isinstance(v, CONSTANTS)}
     values = {name: v for name, v in contents.items() if name not in held}
 
     def put(name: str, value: Any) -> None:
         cells[name].cell_contents = value
 
-    parts = [Part(at, "function", at, values, put)] if values else []
+    late = cells.keys() - contents.keys()
+    parts = [Part(at, "function", at, values, put, late=late)] if values or late else []
     walked = [(f"{at}.{name}", v) for name, v in held.items() if not isinstance(v, CONSTANTS)]
     return [*parts, *_globals(function)], walked
 
 
-def _may_change(value: Any) -> bool:
-    return is_place(value) or isinstance(value, GENERATORS)
+def _of_partial(at: str, function: Any) -> Found:
+    """Look at what a partial calls and at what it was given, but numbers and texts."""
+    given = {str(i): v for i, v in enumerate(function.args)} | function.keywords
+    held = {name: v for name, v in given.items() if is_place(v)}
+    fixed = (*CONSTANTS, bool, int, float, complex, str, bytes, type(None))
+    values = {n: v for n, v in given.items() if n not in held and not isinstance(v, fixed)}
+
+    def put(name: str, value: Any) -> None:
+        given[name] = value
+        args = tuple(given[str(i)] for i in range(len(function.args)))
+        keywords = {name: given[name] for name in function.keywords}
+        function.__setstate__((function.func, args, keywords, vars(function)))
+
+    parts = [Part(at, "partial", at, values, put)] if values else []
+    return parts, [(f"{at}()", function.func), *((f"{at}({n})", v) for n, v in held.items())]
 
 
 def _is_filled(cell: Any) -> bool:

@@ -271,6 +271,8 @@ def _check_shape(part: Part, where: str, payload: Any, current: Any) -> None:
 
 def _check_new(part: Part, name: str, where: str) -> None:
     """Check that a name may be added: some attributes are first set in `step`."""
+    if name in part.late:
+        return
     if part.owner is None or part.has_protocol or name.startswith("__"):
         raise _another_env(f"{where} can't be set")
     if _live(part, name) is not None:

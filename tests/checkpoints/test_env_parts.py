@@ -101,6 +101,18 @@ class PartialOfGenerators(Base):
         self.draw = partial(drawn_from, np.random.default_rng(), dice)  # type: ignore[method-assign]
 
 
+def counted(by_one: np.ndarray, counts: list[int], *, tables: dict[str, float]) -> float:
+    by_one += 1.0
+    counts.append(len(counts))
+    tables["sum"] = tables.get("sum", 0.0) + sum(counts)
+    return float(by_one[0] + tables["sum"])
+
+
+class PartialOfData(Base):
+    def __init__(self) -> None:
+        self.draw = partial(counted, np.zeros(1), [], tables={})  # type: ignore[method-assign]
+
+
 class Network(Base):
     def __init__(self) -> None:
         self.net = nn.BatchNorm1d(1)
@@ -143,6 +155,24 @@ class ClosureFilledByReset(Base):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
         self.begin()
         return super().reset(seed=seed)
+
+
+class ClosureFilledByStep(Base):
+    def __init__(self) -> None:
+        number, sums = 3, [0.0]
+
+        def draw() -> float:
+            nonlocal count
+            try:
+                count += number
+            except NameError:  # the first step's
+                count = 0.0
+            sums[0] += count
+            return sums[0]
+
+        count = 0.0
+        del count
+        self.draw = draw  # type: ignore[method-assign]
 
 
 class ClassAttribute(Base):
@@ -218,8 +248,8 @@ class Told(Base):
 
 KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
-    PartialOfGenerators, Network, Closure, ClosureFilledByReset, ClassAttribute, Slots,
-    OfTheModule, OldGenerators, OwnClass, Told,
+    PartialOfGenerators, PartialOfData, Network, Closure, ClosureFilledByReset,
+    ClosureFilledByStep, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
 
