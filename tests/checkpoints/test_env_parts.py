@@ -288,9 +288,9 @@ def test_wherever_its_state_is_an_environment_goes_on_exactly(make: Callable[[],
     state = reloaded(env_state(env, made))
     expected = played(env)
     assert len({float(step[0, 0]) for step in expected}) > 1
-    for _ in range(2):  # the state is not changed by those who go on from it
+    for steps in (3, 0):  # the state is not changed by those who go on from it
         other, as_made = begun(make, seed=2)
-        played(other, 3)
+        played(other, steps)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             load_env_state(other, state, as_made)
