@@ -113,6 +113,22 @@ class PartialOfData(Base):
         self.draw = partial(counted, np.zeros(1), [], tables={})  # type: ignore[method-assign]
 
 
+def moved(place: np.ndarray) -> float:
+    return float(place.sum())
+
+
+class PartialOfSharedData(Base):
+    def __init__(self) -> None:
+        self.place, self.counts = np.zeros(2), [0]
+        self.reading = partial(moved, self.place[:1])
+        self.counting = partial(list, self.counts)
+
+    def draw(self) -> float:
+        self.place += 1.0
+        self.counts[0] += 1
+        return self.reading() + sum(self.counting())
+
+
 class Network(Base):
     def __init__(self) -> None:
         self.net = nn.BatchNorm1d(1)
@@ -248,7 +264,7 @@ class Told(Base):
 
 KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
-    PartialOfGenerators, PartialOfData, Network, Closure, ClosureFilledByReset,
+    PartialOfGenerators, PartialOfData, PartialOfSharedData, Network, Closure, ClosureFilledByReset,
     ClosureFilledByStep, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
