@@ -1,86 +1,36 @@
 """What an environment consists of: every place that may hold a part of its state.
 
-That is not only the attributes of the environments in it: their objects, their classes, what
-functions they hold have closed over, the generators that spaces, bound methods and modules of
-Python hold, and the numbers of neural networks.
+That is not only the attributes of the environments in it: their objects, their classes, what their
+functions hold and use, the generators of spaces, and the numbers of neural networks.
 """
 
 from __future__ import annotations
 
-import logging
-import random
-import re
-from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePath
-from types import (
-    BuiltinFunctionType,
-    CodeType,
-    FunctionType,
-    MemberDescriptorType,
-    MethodType,
-    ModuleType,
-)
+from functools import cached_property, partial
+from types import FunctionType, MemberDescriptorType
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import Space
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import VectorEnv
 from torch import nn
 
-ENVS = (gym.Env, VectorEnv)
-FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial)
-GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
-# Nothing in them changes, or they are the whole process's.
-CONSTANTS = (
-    EnvSpec, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device, logging.Logger,
-    PurePath, re.Pattern,
-)  # fmt: skip
-TRUSTED = ("gymnasium", "lightning_rl", "lightning", "torch", "numpy", "builtins", "typing")
-PROTOCOL = ("state_dict", "load_state_dict")
-Names = dict[str, Any]
-
-
-@dataclass
-class Part:
-    """One of the places: names with live values.
-
-    Args:
-        at: how the environment leads there, such as "env.envs[0].world".
-        kind: what a part of another environment must be to be its counterpart.
-        label: what a message calls it.
-        values: what may change there, by name.
-        put: sets a name to a value; generators are set in place, without it.
-        owner: whose attributes they are, or None: then no name may be added.
-        refers_to: the names whose values are found elsewhere first, and where.
-        is_network: whether it is one: then its tensors keep their shapes.
-        late: names that have no value as yet, and may get one.
-    """
-
-    at: str
-    kind: str
-    label: str
-    values: Names
-    put: Callable[[str, Any], None]
-    owner: Any = None
-    refers_to: dict[str, str] = field(default_factory=dict)
-    is_network: bool = False
-    late: Set[str] = frozenset()
-
-    @property
-    def is_env(self) -> bool:
-        """Whether it is an environment itself."""
-        return isinstance(self.owner, ENVS)
-
-    @property
-    def has_protocol(self) -> bool:
-        """Whether its author says what the state is, by `state_dict` and `load_state_dict`."""
-        return self.owner is not None and has_protocol(self.owner)
+from lightning_rl.checkpoints.function_parts import of_function
+from lightning_rl.checkpoints.parts import (
+    CONSTANTS,
+    ENVS,
+    FUNCTIONS,
+    GENERATORS,
+    TRUSTED,
+    Found,
+    Names,
+    Part,
+    has_protocol,
+    is_open,
+    is_place,
+    keep,
+)
 
 
 def env_parts(env: Any) -> list[Part]:
@@ -104,34 +54,6 @@ def env_parts(env: Any) -> list[Part]:
     return parts
 
 
-def has_protocol(value: Any) -> bool:
-    """Tell whether an environment or object says by itself what its state is."""
-    named = all(callable(getattr(type(value), name, None)) for name in PROTOCOL)
-    return named and not isinstance(value, nn.Module)
-
-
-def is_place(value: Any) -> bool:
-    """Tell whether a value is looked into, instead of being saved as a whole."""
-    if isinstance(value, list | tuple) and value:
-        return all(is_place(part) or isinstance(part, CONSTANTS) for part in value)
-    return isinstance(value, (*ENVS, *FUNCTIONS, Space, nn.Module)) or is_open(value)
-
-
-def is_open(value: Any) -> bool:
-    """Tell whether an object is all in its attributes: its class is written in Python, plainly."""
-    kind = type(value)
-    plain = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__")
-    return (
-        not isinstance(value, (*ENVS, *CONSTANTS, BaseException))
-        and hasattr(value, "__dict__")
-        and not hasattr(kind, "__del__")
-        and all(getattr(kind, name, None) is getattr(object, name, None) for name in plain)
-    )
-
-
-Found = tuple[list[Part], list[tuple[str, Any]]]  # parts, and what is to be looked at
-
-
 def _look(at: str, value: Any) -> Found:
     if isinstance(value, list | tuple):
         return [], [(f"{at}[{i}]", part) for i, part in enumerate(value)]
@@ -140,16 +62,12 @@ def _look(at: str, value: Any) -> Found:
     if isinstance(value, nn.Module):
         return [_of_network(at, value)], []
     if isinstance(value, FUNCTIONS):
-        return _of_function(at, value)
+        return of_function(at, value)
     if isinstance(value, type):
         return _of_class(at, value)
     if isinstance(value, ENVS) or is_open(value):
         return _of_object(at, value)
     return [], []
-
-
-def _keep(name: str, value: Any) -> None:
-    """Set nothing: generators are set in place."""
 
 
 def _of_object(at: str, value: Any) -> Found:
@@ -212,7 +130,7 @@ def _of_class(at: str, kind: type) -> Found:
     """Look at the data of a class, and at what its methods draw from."""
     own = {name: v for name, v in vars(kind).items() if not name.startswith("__")}
     own.pop("metadata", None)
-    functions = [v for v in vars(kind).values() if isinstance(v, FunctionType)]
+    functions = [f for v in vars(kind).values() for f in _functions(v)]
     held = {name: v for name, v in own.items() if isinstance(v, Space | nn.Module)}
     data = (bool, int, float, complex, str, bytes, list, tuple, dict, np.ndarray, np.generic)
     kinds = (*data, *GENERATORS, torch.Tensor)
@@ -222,8 +140,19 @@ def _of_class(at: str, kind: type) -> Found:
     return [part], places + [(f"{at}.{f.__name__}()", f) for f in functions]
 
 
+def _functions(member: Any) -> list[FunctionType]:
+    """Give the functions of a class's member: a method, of whatever kind, or a property."""
+    if isinstance(member, property):
+        found = [member.fget, member.fset, member.fdel]
+    elif isinstance(member, cached_property):
+        found = [member.func]
+    else:
+        found = [getattr(member, "__func__", member)]  # of a static or class method
+    return [one for one in found if isinstance(one, FunctionType)]
+
+
 def _of_space(at: str, space: Space) -> Found:
-    part = Part(at, type(space).__name__, at, {"np_random": space.np_random}, _keep)
+    part = Part(at, type(space).__name__, at, {"np_random": space.np_random}, keep)
     inner: Any = getattr(space, "spaces", [])  # of a Dict, Tuple or OneOf
     inner = list(inner.values()) if isinstance(inner, dict) else list(inner)
     inner += [getattr(space, "feature_space", None)]  # of a Sequence
@@ -250,69 +179,3 @@ def _of_network(at: str, network: nn.Module) -> Part:
             setattr(owners[name], name.rpartition(".")[2], value)
 
     return Part(at, type(network).__qualname__, at, values, put, is_network=True)
-
-
-def _of_function(at: str, function: Any) -> Found:
-    if isinstance(function, partial):
-        return _of_partial(at, function)
-    owner = getattr(function, "__self__", None)
-    if isinstance(owner, GENERATORS):  # of `rng.normal`, for instance
-        return [Part(at, "method", at, {"generator": owner}, _keep)], []
-    if isinstance(function, MethodType):
-        return [], [(f"{at}.self", owner), (f"{at}()", function.__func__)]
-    if not isinstance(function, FunctionType):
-        return [], []
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    contents = {name: cell.cell_contents for name, cell in cells.items() if _is_filled(cell)}
-    held = {name: v for name, v in contents.items() if is_place(v) or isinstance(v, CONSTANTS)}
-    values = {name: v for name, v in contents.items() if name not in held}
-
-    def put(name: str, value: Any) -> None:
-        cells[name].cell_contents = value
-
-    late = cells.keys() - contents.keys()
-    parts = [Part(at, "function", at, values, put, late=late)] if values or late else []
-    walked = [(f"{at}.{name}", v) for name, v in held.items() if not isinstance(v, CONSTANTS)]
-    return [*parts, *_globals(function)], walked
-
-
-def _of_partial(at: str, function: Any) -> Found:
-    """Look at what a partial calls and at what it was given, but numbers and texts."""
-    given = {str(i): v for i, v in enumerate(function.args)} | function.keywords
-    held = {name: v for name, v in given.items() if is_place(v)}
-    fixed = (*CONSTANTS, bool, int, float, complex, str, bytes, type(None))
-    values = {n: v for n, v in given.items() if n not in held and not isinstance(v, fixed)}
-
-    def put(name: str, value: Any) -> None:
-        given[name] = value
-        args = tuple(given[str(i)] for i in range(len(function.args)))
-        keywords = {name: given[name] for name in function.keywords}
-        function.__setstate__((function.func, args, keywords, vars(function)))
-
-    parts = [Part(at, "partial", at, values, put)] if values else []
-    return parts, [(f"{at}()", function.func), *((f"{at}({n})", v) for n, v in held.items())]
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:  # a variable that has no value as yet
-        return False
-    return True
-
-
-def _globals(function: FunctionType) -> list[Part]:
-    """Look at the generators of a module that a function names."""
-    if str(function.__module__).split(".")[0] in TRUSTED:
-        return []
-    named = {name: function.__globals__.get(name) for name in _names(function.__code__)}
-    drawn = {name: v for name, v in named.items() if isinstance(v, GENERATORS)}
-    module = str(function.__module__)
-    return [Part(f"{module}.{n}", "global", module, {n: v}, _keep) for n, v in drawn.items()]
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)

@@ -23,8 +23,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from lightning_rl.checkpoints.env_parts import GENERATORS, Part, env_parts, is_open, slots
+from lightning_rl.checkpoints.env_parts import env_parts, slots
 from lightning_rl.checkpoints.fingerprints import TEXT, Marks, mark_of
+from lightning_rl.checkpoints.parts import GENERATORS, Part, is_open
 from lightning_rl.checkpoints.plain_values import check_live, from_plain, to_plain
 from lightning_rl.checkpoints.sharing import copy_of_view, shared_memory
 from lightning_rl.errors import StateError

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_rl.checkpoints.env_parts import env_parts, is_open
+from lightning_rl.checkpoints.env_parts import env_parts
+from lightning_rl.checkpoints.parts import is_open
 
 TEXT = (str, bytes)
 DATA = (type(None), bool, int, float, complex, np.generic, Enum, range, slice, *TEXT)

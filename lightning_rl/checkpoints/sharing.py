@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_rl.checkpoints.env_parts import Part
+from lightning_rl.checkpoints.parts import Part
 from lightning_rl.errors import StateError
 
 Place = tuple[str, str]  # where a part is, and a name there

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
+import hidden_state
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, TransformObservation
 from torch import nn
 
+from lightning_rl.checkpoints.env_parts import env_parts
 from lightning_rl.checkpoints.env_state import env_state, load_env_state
 from lightning_rl.checkpoints.fingerprints import fingerprints, kept
 from lightning_rl.errors import StateError
@@ -216,6 +219,77 @@ class OfTheModule(Base):
         return float(RNG.normal() + OLD_RNG.normal() + DICE.random())
 
 
+SUMS = {"draws": 0.0}
+COUNT = 0
+
+
+def counted_by_module() -> float:
+    global COUNT
+    COUNT += 1
+    SUMS["draws"] += COUNT
+    return SUMS["draws"] + float(RNG.normal())
+
+
+class HelperOfTheModule(Base):
+    def draw(self) -> float:
+        return counted_by_module()
+
+
+MOVES, LOG, LIMIT = {"half": lambda x: x / 2}, deque([print]), 10.0
+
+
+class UsesTables(Base):
+    def draw(self) -> float:
+        return float(min(MOVES["half"](len(LOG)), LIMIT))
+
+
+class OtherModule(Base):
+    def draw(self) -> float:
+        hidden_state.COUNT += 1
+        return hidden_state.COUNT + hidden_state.drawn() + hidden_state.DICE.random()
+
+
+class ModuleObject(Base):
+    def draw(self) -> float:
+        return WORLD()
+
+
+class Defaults(Base):
+    def draw(self, seen: list = [0.0], *, place: Any = np.zeros(1)) -> float:  # noqa: B006
+        seen[0] += 1.0
+        place += seen[0]
+        return float(place[0])
+
+
+class FunctionAttribute(Base):
+    def draw(self) -> float:
+        FunctionAttribute.draw.count += 1  # type: ignore[attr-defined]
+        return float(FunctionAttribute.draw.count)  # type: ignore[attr-defined]
+
+
+FunctionAttribute.draw.count = 0  # type: ignore[attr-defined]
+
+
+class OtherMethods(Base):
+    @staticmethod
+    def first(seen: list = [0]) -> int:  # noqa: B006
+        seen[0] += 1
+        return seen[0]
+
+    @classmethod
+    def second(cls, seen: list = [0]) -> int:  # noqa: B006
+        seen[0] += 2
+        return seen[0]
+
+    @property
+    def third(self, seen: list = [0]) -> int:  # noqa: B006
+        seen[0] += 3
+        return seen[0]
+
+    def draw(self) -> float:
+        return float(self.first() + self.second() + self.third)
+
+
 class OldGenerators(Base):
     def __init__(self) -> None:
         self.old, self.dice = np.random.RandomState(), random.Random()  # noqa: S311
@@ -233,6 +307,9 @@ class World:
         self.place += 1.0
         self.steps += 1
         return float(self.place.sum() * self.steps)
+
+
+WORLD = World()
 
 
 class OwnClass(Base):
@@ -265,7 +342,8 @@ class Told(Base):
 KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
     PartialOfGenerators, PartialOfData, PartialOfSharedData, Network, Closure, ClosureFilledByReset,
-    ClosureFilledByStep, ClassAttribute, Slots, OfTheModule, OldGenerators, OwnClass, Told,
+    ClosureFilledByStep, ClassAttribute, Slots, OfTheModule, HelperOfTheModule, OtherModule,
+    ModuleObject, Defaults, FunctionAttribute, OtherMethods, OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
 
@@ -487,3 +565,24 @@ def test_a_hostile_state_reaches_neither_classes_nor_methods(
     with pytest.raises(StateError, match="written with another environment"):
         load_env_state(env, reloaded(state), made)
     assert dict(vars(ClassAttribute)) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("RNG", ("scalar", 1)), ("NEW", ("scalar", 1)), ("SUMS", ("scalar", 1))]
+)
+def test_a_hostile_state_sets_no_other_name_of_a_module(name: str, plain: Any) -> None:
+    env, made = begun(HelperOfTheModule, seed=1)
+    played(env, 1)
+    state = env_state(env, made)
+    (part,) = [part for part in state if part["at"].endswith("test_env_parts.SUMS")]
+    part["values"][name] = plain
+    before = dict(globals())
+    with pytest.raises(StateError, match="written with another environment"):
+        load_env_state(env, reloaded(state), made)
+    assert globals() == before
+
+
+def test_tables_of_functions_and_objects_of_libraries_are_not_looked_into() -> None:
+    env, _ = begun(UsesTables, seed=1)
+    named = {place for part in env_parts(env) for place in part.values}
+    assert not named & {"MOVES", "LOG", "LIMIT"}
