@@ -81,10 +81,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sweep.__globals__, "run_in_processes", tasks_here)
 
 
-@pytest.mark.usefixtures("here")
-def test_each_seed_has_a_folder_and_all_have_one_curve(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def run_two_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "--seeds", "2", "--seed", "4", "--settings.rollout_steps", "512")
     said = capsys.readouterr().out
     assert "PPOAgent on CartPole-v1, greedy evaluation of each seed" in said
@@ -92,6 +89,13 @@ def test_each_seed_has_a_folder_and_all_have_one_curve(
         assert str(tmp_path / name) in said
         assert (tmp_path / name).exists()
     assert PPOAgent.load_from_checkpoint(tmp_path / "seed_5" / "agent.ckpt").env_steps >= 600
+
+
+@pytest.mark.usefixtures("here")
+def test_each_seed_has_a_folder_and_all_have_one_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_two_seeds(tmp_path, capsys)
 
 
 @pytest.mark.usefixtures("here")
@@ -130,15 +134,8 @@ def test_without_an_episode_the_evaluation_is_logged_without_a_curve(tmp_path: P
 
 
 @pytest.mark.slow
-def test_several_seeds_are_one_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, "--seeds", "2", "--seed", "4", "--settings.rollout_steps", "512")
-    said = capsys.readouterr().out
-    assert "PPOAgent on CartPole-v1, greedy evaluation of each seed" in said
-    for name in ("returns.png", "seed_4", "seed_5"):
-        assert str(tmp_path / name) in said
-        assert (tmp_path / name).exists()
-    agent = PPOAgent.load_from_checkpoint(tmp_path / "seed_5" / "agent.ckpt")
-    assert agent.env_steps >= 600
+def test_so_it_is_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_two_seeds(tmp_path, capsys)
 
 
 def test_dreaming_is_a_subcommand_that_can_be_repeated(

@@ -177,9 +177,11 @@ def _is_data(value: Any, depth: int = 0) -> bool:
 
 def _leads(module: str, other: str) -> bool:
     """Tell whether what a module uses of another is looked at: its package's, or the user's own."""
+    if is_trusted(other):
+        return False
     root = other.partition(".")[0]
-    if is_trusted(other) or root == module.partition(".")[0]:
-        return not is_trusted(other)
+    if root == module.partition(".")[0]:
+        return True
     file = getattr(sys.modules.get(root), "__file__", None)
     return file is not None and not file.startswith(INSTALLED)
 

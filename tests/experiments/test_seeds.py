@@ -132,14 +132,18 @@ def test_a_function_that_makes_no_agent_is_named_with_the_seed() -> None:
         fit_seeds(make, "CartPole-v1", [5], **OPTIONS)
 
 
-@pytest.mark.usefixtures("here")
-def test_a_picture_shows_each_seed_and_then_what_all_of_them_reach(tmp_path: Path) -> None:
+def fit_and_draw(tmp_path: Path) -> None:
     live = LiveReturns(path=str(tmp_path / "live.png"))
     runs = fit_seeds(make_small, "CartPole-v1", [0, 1], live=live, **OPTIONS)
     assert [run.label for run in live.runs] == ["PPOAgent", "PPOAgent"]
     for drawn, run in zip(live.runs, runs, strict=True):
         assert drawn.episodes["env_step"].tolist() == run.episodes["env_step"].tolist()
     assert (tmp_path / "live.png").stat().st_size > 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_picture_shows_each_seed_and_then_what_all_of_them_reach(tmp_path: Path) -> None:
+    fit_and_draw(tmp_path)
 
 
 @pytest.mark.usefixtures("here")
@@ -168,13 +172,8 @@ def test_a_warning_of_several_runs_is_passed_on_once_with_the_seed(
 
 
 @pytest.mark.slow
-def test_the_live_picture_has_a_curve_a_seed_and_ends_with_one(tmp_path: Path) -> None:
-    live = LiveReturns(path=str(tmp_path / "live.png"))
-    runs = fit_seeds(make_small, "CartPole-v1", [0, 1], live=live, **OPTIONS)
-    assert [run.label for run in live.runs] == ["PPOAgent", "PPOAgent"]
-    for drawn, run in zip(live.runs, runs, strict=True):
-        assert drawn.episodes["env_step"].tolist() == run.episodes["env_step"].tolist()
-    assert (tmp_path / "live.png").stat().st_size > 0
+def test_so_does_the_picture_of_seeds_in_processes(tmp_path: Path) -> None:
+    fit_and_draw(tmp_path)
 
 
 @pytest.mark.slow
