@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -278,7 +279,9 @@ def _check_new(part: Part, name: str, where: str) -> None:
         raise _another_env(f"{where} can't be set")
     if _live(part, name) is not None:
         raise _another_env(f"{where} is no state")
-    if getattr(type(part.owner), name, None) is not None and name not in slots(type(part.owner)):
+    member = getattr(type(part.owner), name, None)  # a cached property's value is an attribute
+    is_free = member is None or isinstance(member, cached_property)
+    if not is_free and name not in slots(type(part.owner)):
         raise _another_env(f"{where} can't be set")
 
 

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import gymnasium as gym
@@ -290,6 +290,17 @@ class OtherMethods(Base):
         return float(self.first() + self.second() + self.third)
 
 
+class CachedProperty(Base):
+    @cached_property
+    def start(self, made: list = [0.0]) -> float:  # noqa: B006
+        made[0] += 1.0
+        return made[0]
+
+    def draw(self) -> float:
+        self.start += 1.0  # type: ignore[misc]
+        return self.start
+
+
 class OldGenerators(Base):
     def __init__(self) -> None:
         self.old, self.dice = np.random.RandomState(), random.Random()  # noqa: S311
@@ -343,7 +354,8 @@ KINDS = [
     OwnSpace, ObservationSpace, ClassSpace, AliasedArray, BoundMethod, PartialOfBoundMethod,
     PartialOfGenerators, PartialOfData, PartialOfSharedData, Network, Closure, ClosureFilledByReset,
     ClosureFilledByStep, ClassAttribute, Slots, OfTheModule, HelperOfTheModule, OtherModule,
-    ModuleObject, Defaults, FunctionAttribute, OtherMethods, OldGenerators, OwnClass, Told,
+    ModuleObject, Defaults, FunctionAttribute, OtherMethods, CachedProperty,
+    OldGenerators, OwnClass, Told,
 ]  # fmt: skip
 
 
