@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dis
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Iterator
 from functools import cache, partial
 from operator import setitem
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from lightning_rl.checkpoints.parts import (
 NUMBERS = (bool, int, float, complex, np.generic)
 FIXED = (*CONSTANTS, *NUMBERS, str, bytes, frozenset, type(None))  # nothing in them changes
 MANY = (list, dict, deque, np.ndarray, torch.Tensor)
-INSTALLED = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+INSTALLED = {"site-packages", "dist-packages"}
 MAX_DEPTH = 8  # of lists in lists: they may go in circles
 
 
@@ -46,9 +46,9 @@ def of_function(at: str, function: Any) -> Found:
         return [], [(f"{at}.self", owner), (f"{at}()", function.__func__)]
     if not isinstance(function, FunctionType):
         return [], []
-    found = [_of_closure(at, function), _of_defaults(at, function), _of_attributes(at, function)]
+    found = [_of_closure(at, function)]
     if not is_trusted(str(function.__module__)):
-        found.append(_of_globals(function))
+        found += [_of_defaults(at, function), _of_attributes(at, function), _of_globals(function)]
     return _joined(found)
 
 
@@ -131,20 +131,23 @@ class Used(NamedTuple):
 
 
 def _of_globals(function: FunctionType) -> Found:
-    """Look at what a function uses of its module's data, and of other modules of the user's."""
+    """Look at what a function uses of its module's data, and of other modules of the user's.
+
+    From an installed package's function nothing leads on: not its helpers, not other modules.
+    """
     used, module = _used(function.__code__), str(function.__module__)
-    found = [_of_names(module, module, function.__globals__, used.reads, used.sets)]
+    found = [_of_names(module, function.__globals__, used.reads, used.sets)]
+    if not _is_users_own(module):
+        return found[0][0], []
     for name in sorted(used.reads):
         other = function.__globals__.get(name)
-        if isinstance(other, ModuleType) and _leads(module, other.__name__):
+        if isinstance(other, ModuleType) and _is_users_own(other.__name__):
             names = other.__name__, vars(other)
-            found.append(_of_names(module, *names, used.attributes, used.set_attributes))
+            found.append(_of_names(*names, used.attributes, used.set_attributes))
     return _joined(found)
 
 
-def _of_names(
-    own: str, module: str, names: Names, reads: frozenset[str], sets: frozenset[str]
-) -> Found:
+def _of_names(module: str, names: Names, reads: frozenset[str], sets: frozenset[str]) -> Found:
     """Look at what a module names: data, functions of the user's own, objects of its classes."""
     used = {name: names[name] for name in sorted(reads | sets) if name in names}
     parts = [
@@ -155,7 +158,7 @@ def _of_names(
     held = [
         (f"{module}.{name}", v)
         for name, v in used.items()
-        if (isinstance(v, FunctionType) and _leads(own, str(v.__module__)))
+        if (isinstance(v, FunctionType) and _is_users_own(str(v.__module__)))
         or (is_open(v) and type(v).__module__ == module and not isinstance(v, nn.Module))
     ]
     return parts, held
@@ -175,15 +178,13 @@ def _is_data(value: Any, depth: int = 0) -> bool:
     return isinstance(value, kinds)
 
 
-def _leads(module: str, other: str) -> bool:
-    """Tell whether what a module uses of another is looked at: its package's, or the user's own."""
-    if is_trusted(other):
-        return False
-    root = other.partition(".")[0]
-    if root == module.partition(".")[0]:
+def _is_users_own(module: str) -> bool:
+    """Tell whether a module is the user's own: a notebook, or a file that is not installed."""
+    root = module.partition(".")[0]
+    if root == "__main__":
         return True
     file = getattr(sys.modules.get(root), "__file__", None)
-    return file is not None and not file.startswith(INSTALLED)
+    return not is_trusted(root) and file is not None and not INSTALLED & set(Path(file).parts)
 
 
 @cache
