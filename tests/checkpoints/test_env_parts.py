@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import hidden_state
 import numpy as np
+import pandas
 import pytest
 import torch
 from gymnasium import spaces
@@ -598,3 +599,12 @@ def test_tables_of_functions_and_objects_of_libraries_are_not_looked_into() -> N
     env, _ = begun(UsesTables, seed=1)
     named = {place for part in env_parts(env) for place in part.values}
     assert not named & {"MOVES", "LOG", "LIMIT"}
+
+
+def test_a_function_of_an_installed_package_leads_to_none_of_its_helpers() -> None:
+    class Reads(Base):
+        def __init__(self) -> None:
+            self.read = pandas.read_csv
+
+    env, _ = begun(Reads, seed=1)
+    assert not [part.at for part in env_parts(env) if "pandas" in part.at]
